@@ -1,6 +1,7 @@
-"""The command ``deploy``, outside its packages: see that they are ours before any of them is imported.
+"""Entry point of the command ``deploy``: check that no other package hides one of ours, before importing any.
 
-A package called ``deploy`` in a folder of ``PYTHONPATH`` is found before ours, and nothing in ours could say so.
+It lives outside the packages because a package called ``deploy`` in a folder of ``PYTHONPATH`` is found before ours,
+and nothing inside ours could then report it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ _USAGE = 2
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that adds an optional part, a key of ``[project.optional-dependencies]``.
+    """Return the command that installs an extra, a key of ``[project.optional-dependencies]``.
 
-    The project is on no package index: what exists is its folder.
+    The project is not on a package index: it is installed from its folder.
     """
     return f"pip install -e '.[{extra}]' in the folder of prune-deploy"
 
 
 def main() -> NoReturn:
-    """Run the command line and exit; with exit code 2 where another package hides one of ours."""
+    """Run the command line and exit; with exit code 2 if another package hides one of ours."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before there is anything to clear up: no traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to clean up yet: no traceback
     if stranger := _stranger():
         sys.stderr.write(f"deploy: {stranger}\n")
         raise SystemExit(_USAGE)
@@ -40,18 +41,18 @@ def main() -> NoReturn:
     finally:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)  # the exit code is known
+                signal.signal(getattr(signal, name), signal.SIG_IGN)  # the exit code is already decided
 
 
 def _command_line() -> None:
-    # Inside the guard: an interrupt during the imports is one line too.
+    # Imported inside the guard, so that an interrupt during the imports also prints one line.
     from deploy.cli import command_line
 
     command_line()
 
 
 def _stranger() -> str:
-    """Return which folder hides one of our packages, in one line; empty where none does."""
+    """Return one line saying which folder hides one of our packages; empty if none does."""
     for name in _PACKAGES:
         ours = Path(__file__).resolve().parent / name
         spec = find_spec(name)

@@ -1,7 +1,7 @@
-"""Runtimes behind one protocol: compile an ONNX file, run it, say what was really executed.
+"""Inference runtimes behind one interface: compile an ONNX file, run it, report what was really executed.
 
-`base` is the protocol and `registry` finds who follows it: `ort`, `ov`, `trt`, `pytorch` (over `onnx_to_torch`) and
-`null`, which computes nothing. `testing` holds what every backend promises.
+`base` defines the interface and `registry` finds its implementations: `ort`, `ov`, `trt`, `pytorch` (through
+`onnx_to_torch`) and `null`, which computes nothing. `testing` holds the checks that every backend must pass.
 """
 
 import os
@@ -34,6 +34,6 @@ __all__ = [
     "TensorSpec",
 ]
 
-# It reads this when it is imported, by whomever; without it, it keeps an identifier and a store of events in the home
-# folder and sends them. The children of this process inherit it.
+# ONNX Runtime reads this at import, whoever imports it; otherwise it keeps an identifier and a store of events in the
+# home folder and sends them. Child processes inherit it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -1,6 +1,6 @@
-"""The vocabulary of this package: what a backend is asked, and what it promises.
+"""Base classes of every backend: `Backend`, `CompiledModel`, `BoundCall` and `DeviceTimer`.
 
-No runtime is imported here, and none at the import of any backend file: only inside the hooks.
+No runtime is imported here, nor when a backend module is imported: only inside the methods.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class DeviceTimer(ABC):
     Attributes
     ----------
     in_flight : int
-        Inferences that are queued at once.
+        Inferences queued at once.
     replays_graph : bool
         True when the launches were captured once and are replayed; False when the runtime did not allow that.
     """
@@ -98,7 +98,7 @@ class DeviceTimer(ABC):
         Returns
         -------
         ndarray of shape (n_calls,), dtype int64
-            Nanoseconds from the start to the end of each on the device; copies to and from the host are outside.
+            Nanoseconds from start to end of each inference on the device, without copies to and from the host.
 
         Raises
         ------
@@ -108,13 +108,13 @@ class DeviceTimer(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what it holds on the device; a second call does nothing."""
+        """Free its device memory; a second call does nothing."""
 
 
 class CompiledModel(ABC):
-    """A model made ready by one backend.
+    """A model compiled by one backend.
 
-    Calls that were bound to it must not be used after `close`.
+    Calls bound to it must not be used after `close`.
 
     Attributes
     ----------
@@ -123,8 +123,8 @@ class CompiledModel(ABC):
     executed_precision : Precision
         Read back from the runtime after compilation, not copied from the request.
     properties : Mapping of str to str
-        What the runtime says of itself (pinning, kernel choices). Always there, as read back: ``"threads"``,
-        ``"streams"`` and ``"compute_threads"`` (host threads that may compute at once, those of the callers included).
+        What the runtime reports (pinning, kernel choices). Always present, as read back: ``"threads"``, ``"streams"``
+        and ``"compute_threads"`` (host threads that may compute at once, including the callers').
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -134,10 +134,10 @@ class CompiledModel(ABC):
 
     @final
     def bind(self, feeds: Mapping[str, Array]) -> BoundCall:
-        """Check `feeds` once and return the call without arguments that is timed.
+        """Check `feeds` once and return the argument-free call that is timed.
 
-        The feeds are copied to aligned memory of the call's own: what the caller does with its arrays afterwards
-        changes nothing, and every backend starts from the same memory layout.
+        The feeds are copied to aligned memory owned by the call: later changes to the caller's arrays have no effect,
+        and every backend starts from the same memory layout.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class CompiledModel(ABC):
         return self._bind(self._checked(feeds))
 
     def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Check `feeds` as `bind` says; return aligned copies in the order of the inputs."""
+        """Check `feeds` as `bind` documents; return aligned copies in the order of the inputs."""
         wanted = {name: spec for spec in self.inputs for name in spec.entries(feeds)}
         if unknown := sorted(feeds.keys() - wanted.keys()):
             names = ", ".join(repr(spec.name) for spec in self.inputs)
@@ -196,23 +196,23 @@ class CompiledModel(ABC):
 
     @abstractmethod
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
-        """Prepare a call; `feeds` are complete, checked, C-contiguous, aligned, and belong to the call."""
+        """Prepare a call; `feeds` are complete, checked, C-contiguous, aligned and owned by the call."""
 
     @final
     def device_timer(self, feeds: Mapping[str, Array], *, in_flight: int = 2) -> DeviceTimer:
-        """Prepare inferences that are timed by the device's own clock.
+        """Prepare inferences timed by the device's own clock.
 
         Parameters
         ----------
         feeds : Mapping of str to ndarray
             One array for each input; copied to the device now.
         in_flight : int
-            Inferences queued at once, at least 1. With two the device does not wait for the host between them.
+            Inferences queued at once, at least 1. With two, the device does not wait for the host in between.
 
         Raises
         ------
         OptionError
-            It computes on no device with a clock of its own, or `in_flight` is less than 1.
+            The model does not run on a device with its own clock, or `in_flight` is less than 1.
         FeedError, RunError
             See `bind`.
         """
@@ -221,22 +221,22 @@ class CompiledModel(ABC):
         return self._device_timer(self._checked(feeds), in_flight)
 
     def _device_timer(self, feeds: Mapping[str, Array], in_flight: int) -> DeviceTimer:  # noqa: ARG002
-        """Prepare the timer; `feeds` are those of `_bind`."""
+        """Prepare the timer; `feeds` are as in `_bind`."""
         raise OptionError("it computes on the host: there is no device with a clock of its own")
 
     def memory(self) -> RuntimeMemory:
-        """Return what the runtime reports of its own memory; None throughout where it reports nothing."""
+        """Return the runtime's own memory figures; every field is None if it reports nothing."""
         return RuntimeMemory()
 
     def artefact(self) -> bytes:
-        """Return the compiled model as bytes that `Backend.import_artefact` takes.
+        """Return the compiled model as bytes that `Backend.import_artefact` accepts.
 
-        They are good for the same file, options, runtime version and device only, which the caller has to see to.
+        They are valid only for the same file, options, runtime version and device; the caller must ensure that.
 
         Raises
         ------
         ArtefactError
-            The runtime cannot give it; the message says why.
+            The runtime cannot export it; the message says why.
         """
         raise ArtefactError("this backend keeps no compiled artefacts")
 
@@ -244,12 +244,12 @@ class CompiledModel(ABC):
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the compiled layers in execution order.
 
-        ``time_ns`` is set where the model was compiled with ``profile=True`` and has run.
+        ``time_ns`` is set if the model was compiled with ``profile=True`` and has run.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the runtime holds; a second call does nothing."""
+        """Free the runtime's resources; a second call does nothing."""
 
 
 class Backend(ABC):
@@ -257,19 +257,19 @@ class Backend(ABC):
 
     name: ClassVar[str]
     default_device: ClassVar[str] = "cpu"
-    """Where it runs when the caller names no device."""
+    """Device used when the caller names none."""
     default_threads: ClassVar[int | None] = None
-    """Threads of one inference when the caller names none; None: as many as there are cores."""
+    """Threads per inference when the caller gives none; None: as many as there are cores."""
     blocks_channels: ClassVar[bool] = False
-    """Whether its kernels of the CPU compute channels in blocks, so that a block partly filled costs a whole one."""
+    """Whether its CPU kernels compute channels in blocks, so that a partly filled block costs as much as a full one."""
     why_no_layers: ClassVar[str] = ""
-    """Why it cannot be profiled by layer; empty where it can."""
+    """Why it cannot be profiled by layer; empty if it can."""
     why_no_artefacts: ClassVar[str] = "this backend keeps no compiled artefacts"
-    """Why compiled models cannot be kept and loaded again; empty where they can."""
+    """Why compiled models cannot be stored and loaded again; empty if they can."""
 
     @abstractmethod
     def load_runtime(self) -> None:
-        """Import the runtime now, so that the first `compile` is not charged for it; a second call does nothing.
+        """Import the runtime now, so that its import is not timed with the first `compile`; a second call does nothing.
 
         Raises
         ------
@@ -282,12 +282,12 @@ class Backend(ABC):
         """Return whether this backend is usable on `device`; never raises."""
 
     def require_precision(self, model: Path, precision: Precision) -> None:  # noqa: B027  # by default none is refused
-        """Refuse, from the file alone, a precision that a model cannot be executed in; the runtime is not needed.
+        """Reject a precision that the model cannot run in, from the file alone; the runtime is not needed.
 
         Raises
         ------
         OptionError
-            The file has another precision, mixes several, or the backend never computes in this one.
+            The file has another precision or mixes several, or the backend never computes in this one.
         ModelLoadError
             The file is missing or broken.
         """
@@ -299,7 +299,7 @@ class Backend(ABC):
         Parameters
         ----------
         model : Path
-            An ONNX file; external data is found beside it.
+            An ONNX file; its external data is read from the same folder.
         options : CompileOptions, optional
             Defaults to fp32, one thread, CPU.
 
@@ -310,7 +310,7 @@ class Backend(ABC):
         OptionError
             An option cannot be honoured, or was not: the precision read back differs from the one asked for.
         ModelLoadError
-            The file is missing or broken, or holds an operator that the runtime does not know.
+            The file is missing or broken, or has an operator that the runtime does not know.
         """
         options = options or CompileOptions()
         self._require(model, options)
@@ -318,21 +318,21 @@ class Backend(ABC):
 
     @final
     def import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
-        """Load what `CompiledModel.artefact` gave, without compiling again.
+        """Load the bytes from `CompiledModel.artefact`, without compiling again.
 
         Parameters
         ----------
         blob : bytes
-            Only what this machine has stored itself: a runtime trusts its own artefacts.
+            Pass only artefacts stored by this machine: a runtime trusts its own artefacts.
         model : Path
-            The ONNX file that it was compiled from.
+            The ONNX file it was compiled from.
         options : CompileOptions
-            Those it was compiled with.
+            The options it was compiled with.
 
         Raises
         ------
         ArtefactError
-            This backend keeps none, or the runtime refuses this one.
+            This backend has no artefacts, or the runtime rejects this one.
         BackendUnavailableError, OptionError, ModelLoadError
             See `compile`.
         """
@@ -342,7 +342,7 @@ class Backend(ABC):
         return self._verified(self._import_artefact(blob, model, options), options)
 
     def _require(self, model: Path, options: CompileOptions) -> None:
-        if not os.path.lexists(model):  # what is there and no file has a name: a folder, a pipe
+        if not os.path.lexists(model):  # folders and pipes, which do exist, are reported later
             raise ModelLoadError(f"{model}: no such file")
         state = self.availability(options.device)
         if not state.ok:
@@ -360,7 +360,7 @@ class Backend(ABC):
 
     @abstractmethod
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
-        """Compile; the file exists and the backend is available. Foreign errors are mapped here, with ``from``."""
+        """Compile; the file exists and the backend is available. Map the runtime's errors here, with ``from``."""
 
     def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:  # noqa: ARG002
         """Load an artefact; the file exists and the backend is available."""

@@ -1,4 +1,4 @@
-"""Whether a runtime is installed, found out without importing it."""
+"""Check whether a runtime is installed without importing it, and import it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def version_of(*distributions: str) -> str | None:
 
 
 def missing(module: str, install: str) -> Availability | None:
-    """Return how to get `module` where it is not installed, None where it is."""
+    """Return how to install `module` if it is missing, None if it is installed."""
     if find_spec(module) is not None:
         return None
     return Availability(ok=False, reason=f"{module} is not installed", hint=install)
 
 
 def import_runtime(module: str) -> ModuleType:
-    """Import a runtime that `missing` has found.
+    """Import a runtime that is installed according to `missing`.
 
     Raises
     ------

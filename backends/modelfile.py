@@ -1,8 +1,8 @@
-"""What an ONNX file says of itself, read without its weights.
+"""Read an ONNX file without its weights: graph, inputs, outputs and precision.
 
-The measured process reads its model with this module, so it must not disturb what is measured there: the file is
-mapped, and the bytes of large initializers are stepped over, neither copied nor touched. Whatever is wrong with the
-file itself (truncated, external data not where it says) is found here once, in the same words for every backend.
+The measured process reads its model with this module, so it must not disturb the measurement: the file is mapped, and
+the bytes of large initializers are skipped, neither copied nor touched. Anything wrong with the file itself (truncated,
+external data not where it says) is found here once, with the same message for every backend.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 _AROUND = {"sequence_type": "sequence", "optional_type": "optional"}
-"""Types of values that hold others, and their names."""
+"""Protobuf types of values that contain other values, and their names."""
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
 
 NO_NAMES = frozenset({"", "?", "-1", "None"})
-"""What exporters write for a free dimension without a name: each is its own."""
+"""What exporters write for a free dimension without a name: each such dimension is independent."""
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
@@ -62,10 +62,10 @@ class ModelFile:
     path : Path
         The file.
     proto : onnx.ModelProto
-        Everything but the bytes of initializers larger than a few kilobytes.
+        Everything except the bytes of initializers larger than a few kilobytes.
     inputs, outputs : tuple of TensorSpec
-        A free dimension carries its name from the file; one without a name is called after its tensor and axis. An
-        output of which nothing is known but its type has one free dimension.
+        A free dimension has its name from the file; one without a name is named after its tensor and axis. An output
+        of which only the type is known has one free dimension.
     """
 
     path: Path
@@ -75,17 +75,17 @@ class ModelFile:
 
     @property
     def precision(self) -> Precision:
-        """Precision that the file asks for, see `backends.precision.precision_of`."""
+        """Precision the file asks for, see `backends.precision.precision_of`."""
         return precision_of(self.proto.graph)
 
 
 def require_numbers(file: ModelFile, backend: str) -> None:
-    """Refuse a model that takes or gives text, sequences or what is optional, for backends that cannot.
+    """Reject a model with text, sequence or optional inputs or outputs, for backends that do not support them.
 
     Raises
     ------
     ModelLoadError
-        It does.
+        The model has one.
     """
     for spec in (*file.inputs, *file.outputs):
         if spec.dtype == "object":
@@ -97,12 +97,12 @@ def require_numbers(file: ModelFile, backend: str) -> None:
 
 
 def require_typed(file: ModelFile, precision: Precision, backend: str) -> None:
-    """Refuse another precision than the file's, for backends that compute in the types of the file.
+    """Reject a precision other than the file's, for backends that compute in the types of the file.
 
     Raises
     ------
     OptionError
-        It is another.
+        The precisions differ.
     """
     if file.precision != precision:
         raise OptionError(
@@ -156,12 +156,12 @@ def read(path: Path) -> ModelFile:
 
 
 def initializers(path: Path) -> Iterator[tuple[str, Array]]:
-    """Read the weights of a file that `read` has accepted, one after the other.
+    """Read the weights of a file that `read` has accepted, one at a time.
 
     Yields
     ------
     (str, ndarray)
-        Name and value; external data is found beside the file.
+        Name and value; external data is read from the file's folder.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def _length_delimited(number: int, payload: bytes) -> bytes:
 def _without(
     data: mmap.mmap, at: int, stop: int, number: int, shorten: Callable[[mmap.mmap, int, int], bytes]
 ) -> bytes:
-    """Copy a message, with each field `number` shortened."""
+    """Copy a message with each field `number` shortened."""
     parts = []
     for field, start, payload, end in _fields(data, at, stop):
         if field == number:
@@ -253,18 +253,18 @@ def _tensor_without_data(data: mmap.mmap, at: int, stop: int) -> bytes:
 
 
 def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """List the files that hold weights of a model, relative to the folder in which it really lies."""
+    """List the files that hold a model's weights, relative to the folder the model is really in."""
     names = {entry.value for tensor in _tensors(proto) for entry in tensor.external_data if entry.key == "location"}
     return tuple(sorted(names))
 
 
 def node_name(node: onnx.NodeProto) -> str:
-    """Return the name of a node; one without a name is called after its first output."""
+    """Return the name of a node, or its first output's name if it has none."""
     return node.name or next(filter(None, node.output), "")
 
 
 def fixed_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    """Return the shape that a file fixes for a tensor, None where a size stays free (some write -1 for it)."""
+    """Return the shape a file fixes for a tensor, None if a size is free (some exporters write -1 for it)."""
     shape = info.type.tensor_type.shape
     if not info.type.tensor_type.HasField("shape"):
         return None
@@ -273,7 +273,7 @@ def fixed_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 
 def bodies(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield all graphs of a model, and its functions with the graphs in them."""
+    """Yield all graphs of a model, then its functions with their inner graphs."""
     yield from subgraphs(proto.graph)
     for function in proto.functions:
         yield function
@@ -281,7 +281,7 @@ def bodies(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionPr
 
 
 def constants(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Yield the tensors that a model holds, with their names: those of ``Constant`` nodes, then initializers."""
+    """Yield the constant tensors of a model with their names: those of ``Constant`` nodes, then initializers."""
     for graph in bodies(proto):
         for node in graph.node:
             for attribute in node.attribute:
@@ -337,7 +337,7 @@ def _inferred_outputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     try:
         return list(onnx.shape_inference.infer_shapes(proto).graph.output)
     except (onnx.shape_inference.InferenceError, RuntimeError):
-        return list(proto.graph.output)  # whether the graph is sound is for the runtime to say
+        return list(proto.graph.output)  # the runtime decides whether the graph is valid
 
 
 def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:

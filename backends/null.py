@@ -1,4 +1,4 @@
-"""A backend that does nothing: what the harness itself costs, and a stand-in where a test needs no runtime."""
+"""A backend that computes nothing: it measures the harness's own cost and stands in for a runtime in tests."""
 
 from __future__ import annotations
 
@@ -79,18 +79,18 @@ class _NullModel(CompiledModel):
 
 
 class NullBackend(Backend):
-    """Answers zeros of the right shape in no time, in any precision and with any number of threads and streams."""
+    """Backend that returns zeros of the right shape at once, for any precision, threads and streams."""
 
     name = "null"
     why_no_artefacts = ""
     why_no_layers = "backend 'null' has no layers to profile"
 
     def load_runtime(self) -> None:
-        """Import what reads the file; there is no runtime."""
+        """Import the ONNX reader; there is no runtime."""
         import onnx  # noqa: F401
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Be available everywhere."""
+        """Report availability: on every machine, for device ``"cpu"``."""
         if device != "cpu":
             return Availability(ok=False, reason=f"it has no device {device!r}", hint="pass --device cpu")
         return Availability(ok=True, version="1", devices=("none",))

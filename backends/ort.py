@@ -1,19 +1,19 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime backend, on the CPU.
 
-What is set, and why:
+Settings, and why:
 
-* One session, sequential execution, all graph optimisations, the CPU execution provider and no other.
+* One session, sequential execution, all graph optimisations, only the CPU execution provider.
 * ``session.force_spinning_stop``: the threads of one inference wait for each other by spinning, as ONNX Runtime does
-  by default, but stop when the call returns. With the default they go on spinning and burn a core for tens of
-  milliseconds after each call, into whatever is measured next. Switching spinning off altogether would charge ONNX
-  Runtime a sleep and a wake-up between any two parallel operators, which its users do not pay. With the setting
-  chosen, latencies are those of the default to within noise and nothing runs after the call.
+  by default, but stop when the call returns. By default they keep spinning and burn a core for tens of milliseconds
+  after each call, disturbing whatever is measured next. Disabling spinning altogether would charge ONNX Runtime a sleep
+  and a wake-up between any two parallel operators, which its users do not pay. With this setting, latencies match the
+  default to within noise and nothing runs after the call.
 * Inputs and outputs are bound once (`IOBinding`): no lookup by name and no NumPy conversion inside the timed call.
-* Streams are concurrent runs of the one session: each brings the thread of its caller, and all share the session's
+* Streams are concurrent runs of the one session: each uses its caller's thread, and all share the session's
   ``threads - 1`` helpers.
 
-A compiled artefact is the optimised graph, loaded with all optimisations off: what is executed is the graph that was
-stored, node for node. It holds kernels' layouts of one CPU, so it is good for that CPU and that version only.
+A compiled artefact is the optimised graph, loaded with all optimisations off: the stored graph is executed node for
+node. It contains kernel layouts of one CPU, so it is valid only for that CPU and runtime version.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _READ_BACK: Mapping[Precision, frozenset[Precision]] = {
     "mixed": frozenset({"fp64", "fp32", "fp16", "bf16"}),
     "int8": frozenset({"mixed"}),
 }
-"""In what a file of a precision may be executed instead: only the optimised graph says whether it is."""
+"""Other precisions a file may be executed in, by its own precision; only the optimised graph tells which one is."""
 
 
 class _OrtCall(BoundCall):
@@ -100,9 +100,9 @@ class _OrtCall(BoundCall):
 
 
 class _OrtUnboundCall(BoundCall):
-    """A call with text, sequences or maps among its inputs or outputs, which ONNX Runtime does not bind.
+    """A call with text, sequences or maps among its inputs or outputs, which ONNX Runtime cannot bind.
 
-    Each call converts text anew.
+    Each call converts text again.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class _OrtModel(CompiledModel):
         self.inputs, self.outputs = file.inputs, file.outputs
         profile = Path(self._folder.name) / "profile" if self._folder is not None else None
         if artefact is None:
-            # Who profiles asks for the optimised graph: the session that runs writes it, not another one.
+            # Profiling needs the optimised graph of the very session that runs, so that session writes it.
             optimised = None if profile is None else profile.with_name(_OPTIMISED)
             self._session: Any = _session(file.path, options, profile=profile, optimised=optimised, own_weights=True)
         else:
@@ -161,10 +161,10 @@ class _OrtModel(CompiledModel):
         self.executed_precision = self._executed()
 
     def _executed(self) -> Precision:
-        """Ask the optimised graph. The CPU provider runs an fp32 graph in fp32: there is nothing to ask there.
+        """Return the executed precision, read from the optimised graph unless the file is plain fp32.
 
-        A half-precision graph it may well compute in fp32 between casts of its own, and a quantised layer that it
-        cannot fuse in fp32 between its dequantised factors.
+        The CPU provider runs an fp32 graph in fp32. It may compute a half-precision graph in fp32 between casts of its
+        own, and a quantised layer that it cannot fuse in fp32 on the dequantised factors.
         """
         typed = self._file.precision
         if typed == "fp32" and not is_quantised(self._file.proto.graph):
@@ -204,14 +204,14 @@ class _OrtModel(CompiledModel):
             return target.read_bytes()
 
     def memory(self) -> RuntimeMemory:
-        """Return what the profile says: with ``profile=True``, after a run, and after `layers`; else None."""
+        """Return the profiled memory: set only with ``profile=True``, after a run and after `layers`."""
         return self._memory
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the nodes of the optimised graph in execution order.
 
-        With ``profile=True`` the first call after a run ends the profile: runs made later are not counted. The first
-        execution of each node is left out where there are more. ONNX Runtime's clock has a resolution of 1 us.
+        With ``profile=True``, the first call after a run ends the profile: later runs are not counted. The first
+        execution of each node is left out if there are more. ONNX Runtime's clock has a resolution of 1 us.
         """
         if self._layers is None:
             self._executed_graph = self._optimised().proto.graph
@@ -237,8 +237,8 @@ class _OrtModel(CompiledModel):
 class OrtBackend(Backend):
     """ONNX Runtime, CPU execution provider.
 
-    The precision is that of the ONNX file: ONNX Runtime does not lower it, so asking for another one is refused. Types
-    for which the CPU has no kernels are computed in fp32, and measured under that name.
+    The precision is that of the ONNX file: ONNX Runtime does not lower it, so a request for another is rejected. Types
+    without CPU kernels are computed in fp32, and measured under that name.
     """
 
     name = "ort"
@@ -252,7 +252,7 @@ class OrtBackend(Backend):
         import_runtime("onnxruntime")
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Return whether onnxruntime is installed; only the CPU is served."""
+        """Return whether onnxruntime is installed; only the CPU is supported."""
         if absent := missing("onnxruntime", _INSTALL):
             return absent
         version = version_of("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
@@ -267,7 +267,7 @@ class OrtBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def require_precision(self, model: Path, precision: Precision) -> None:
-        """Refuse another than the file's, but for those that it may be executed in instead."""
+        """Reject a precision that is neither the file's nor one it may be executed in instead."""
         _require_precision(modelfile.read(model), precision)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
@@ -307,7 +307,7 @@ def _session(
     settings.graph_optimization_level = levels.ORT_DISABLE_ALL if is_optimised else levels.ORT_ENABLE_ALL
     settings.log_severity_level = _SEVERITY_ERROR
     settings.add_session_config_entry("session.force_spinning_stop", "1")
-    # Left alone, it computes products with 4-bit weights in 8-bit integers.
+    # By default, it computes products with 4-bit weights in 8-bit integers.
     settings.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if profile is not None:
         settings.enable_profiling = True
@@ -315,18 +315,18 @@ def _session(
     if optimised is not None:
         settings.optimized_model_filepath = str(optimised)
     if optimised is not None and own_weights:
-        # Without it the graph would name the model's own data, which does not lie beside it.
+        # Otherwise the graph would refer to the model's own data file, which is in another folder.
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
         settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "0")
     try:
-        # Without enable_fallback=0 a failure prints to stdout and tries again with other providers.
+        # Without enable_fallback=0, a failure prints to stdout and retries with other providers.
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0)
     except failures() as error:
         raise ModelLoadError(f"{path}: onnxruntime cannot load it: {cause(error)}") from error
 
 
 def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, profile: Path | None) -> Any:
-    # Through a file: a session made from bytes would keep them for as long as it lives.
+    # Through a file: a session created from bytes keeps them in memory for its lifetime.
     with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
         optimised = Path(folder) / _OPTIMISED
         optimised.write_bytes(artefact)
@@ -338,7 +338,7 @@ def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, p
 
 
 def _memory(nodes: list[dict[str, Any]]) -> RuntimeMemory:
-    """Read the arena off a profile: before the first node ran, the weights were all that it held in use."""
+    """Read the arena size from a profile: before the first node runs, only the weights are in use."""
     facts = [event["args"] for event in nodes if "mem_arena_held" in event.get("args", {})]
     if not facts:
         return RuntimeMemory()

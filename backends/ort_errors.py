@@ -1,4 +1,4 @@
-"""What ONNX Runtime raises, and the part of it that says why."""
+"""ONNX Runtime's exceptions, and the part of their message that gives the cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLACE = re.compile(
     r"\S*\.(?:cc|h|hpp|cpp):\d+ (?:[^()]*?::(?:operator\(\)|[^()\s]+)\((?:[^()]|\([^()]*\))*\)(?: const)?"
     r"(?: \[with [^\]]*\])?|\w+) (?:\[ONNXRuntimeError\] : \d+ : \w+ : )?"
 )
-"""File, line and signature of a function in which it was raised; the last one comes before the reason."""
+"""File, line and signature of a function that raised the error; the last one precedes the reason."""
 _NO_ROOM = re.compile(
     r"Failed to allocate memory|bad_alloc|exceeds the supported maximum of|Tensor storage size overflowed"
 )
@@ -43,7 +43,7 @@ _REMEDIES = (
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """List the error classes of onnxruntime; they share no base of their own, and some failures have no class."""
+    """List onnxruntime's error classes, which share no base class; some failures are plain `RuntimeError`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     kinds = (getattr(state, name) for name in dir(state))
@@ -51,10 +51,10 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def cause(error: BaseException) -> str:
-    """Return why it failed, in one line: without what stands before the cause, and with what to do where that is known.
+    """Return why it failed, in one line: the cause without its prefix, plus a remedy if one is known.
 
-    ``[ONNXRuntimeError] : 1 : FAIL : Load model from x failed:/src/model.cc:181 onnxruntime::Model::Model(...) Why`` is
-    ``Why``.
+    ``[ONNXRuntimeError] : 1 : FAIL : Load model from x failed:/src/model.cc:181 onnxruntime::Model::Model(...) Why``
+    becomes ``Why``.
     """
     text = _BEFORE.sub("", one_line(error, limit=10_000), count=1)
     where = _RUNNING.match(text)
@@ -67,6 +67,6 @@ def cause(error: BaseException) -> str:
 
 
 def run_error(error: BaseException, doing: str) -> RunError:
-    """Return what is raised for a run that failed: ``"DOING: CAUSE"``."""
+    """Return the exception to raise for a failed run, with the message ``"DOING: CAUSE"``."""
     kind = OutOfMemoryError if _NO_ROOM.search(str(error)) else RunError
     return kind(f"{doing}: {cause(error)}")

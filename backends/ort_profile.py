@@ -1,9 +1,9 @@
-"""Which nodes of an ONNX file live in which node of ONNX Runtime's optimised graph.
+"""Map the nodes of an ONNX file to the nodes of ONNX Runtime's optimised graph, and read their profiled times.
 
-ONNX Runtime keeps no record of its fusions, but a fused node still produces a tensor of the original graph. Nodes that
-lie between the tensors known on both sides belong to the fused node that ends them. The channel-blocked (NCHWc)
-convolutions rename their tensors and keep the original one in their own name instead; what is fused behind such a
-convolution (an addition, an activation) is found by following the graph forward, up to the next convolution or
+ONNX Runtime keeps no record of its fusions, but a fused node still produces a tensor of the original graph. Nodes
+between the tensors known on both sides belong to the fused node that follows them. The channel-blocked (NCHWc)
+convolutions rename their tensors and keep the original name in their own node name instead; operators fused after such
+a convolution (an addition, an activation) are found by following the graph forward, up to the next convolution or
 matrix product.
 """
 
@@ -33,15 +33,15 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
     Parameters
     ----------
     original, optimised : onnx.GraphProto
-        Both in topological order. A node without a name is called after its first output.
+        Both in topological order. A node without a name is named after its first output.
 
     Returns
     -------
     tuple of LayerInfo
-        One for each optimised node. Nodes that were folded into constants belong to none.
+        One per optimised node. Nodes folded into constants belong to none.
     """
     tensors = {name for node in original.node for name in node.output}
-    # A file that ONNX Runtime has written holds such nodes itself.
+    # A file written by ONNX Runtime contains blocked nodes itself.
     blocked = {name for node in original.node if node.domain == _BLOCKED for name in node.output}
     ends: dict[str, int] = {}
     reordered: set[str] = set()
@@ -69,10 +69,10 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
 
 
 def node_events(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the executions of a graph's own nodes in a profile, in their order; not those inside control flow."""
+    """Return the executions of a graph's own nodes in a profile, in order, excluding nodes inside control flow."""
     events = [event for event in trace if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     outer_end, own = -1, []
-    # Who begins first and ends last holds what lies between.
+    # An event that starts first and ends last contains those in between.
     for event in sorted(events, key=lambda event: (int(event["ts"]), -int(event["dur"]))):
         if int(event["ts"]) >= outer_end:
             own.append(event)
@@ -82,17 +82,17 @@ def node_events(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def node_times(graph: onnx.GraphProto, events: list[dict[str, Any]]) -> list[int | None]:
-    """Return the time of each node of an executed graph in nanoseconds; None where it was not timed.
+    """Return the time of each node of an executed graph in nanoseconds; None if it was not timed.
 
-    ONNX Runtime calls a node without a name after its operator and a number of its own; it is found by its order among
-    those of its operator.
+    ONNX Runtime names an unnamed node after its operator and a number of its own; such a node is matched by its order
+    among those with the same operator.
 
     Parameters
     ----------
     graph : onnx.GraphProto
         In topological order.
     events : list of dict
-        Of `node_events`.
+        From `node_events`.
     """
     named = {node.name for node in graph.node if node.name}
     durations: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)
@@ -109,7 +109,7 @@ def node_times(graph: onnx.GraphProto, events: list[dict[str, Any]]) -> list[int
 
 
 def _end(node: onnx.NodeProto) -> str:
-    """Return the first output that a node has: it is no other node's."""
+    """Return a node's first output, which identifies it."""
     return next(filter(None, node.output), "")
 
 

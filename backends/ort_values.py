@@ -1,7 +1,7 @@
-"""What ONNX Runtime takes and gives beside NumPy's arrays: sequences, maps, what is optional, and types NumPy lacks.
+"""Convert ONNX Runtime values that are not NumPy arrays: sequences, maps, optional values and types NumPy lacks.
 
-Outside of this package there are only arrays by name: the elements of a sequence ``x`` are ``x[0]``, ``x[1]``, ...; an
-output that is one has its length under its own name as well.
+Outside this package there are only arrays by name: the elements of a sequence ``x`` are ``x[0]``, ``x[1]``, ...; an
+output sequence also has its length under its own name.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _NOT_OF_NUMPY = {
     "tensor(float8e5m2)": "float8_e5m2",
     "tensor(float8e5m2fnuz)": "float8_e5m2fnuz",
 }
-"""ONNX Runtime's names of such types, and those of ml_dtypes."""
+"""Types NumPy lacks: ONNX Runtime's names and those of ml_dtypes."""
 
 
 def values_of(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> dict[str, Any]:
-    """Return what ``InferenceSession.run`` takes: lists for sequences, None for what is optional and not given.
+    """Return the values for ``InferenceSession.run``: lists for sequences, None for optional inputs not given.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def values_of(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> dict[s
 
 
 def arrays_of(name: str, value: Any) -> Iterator[tuple[str, Array]]:
-    """Yield the arrays of an output: its own, or length and elements of a sequence, or keys and values of a map.
+    """Yield the arrays of an output: the tensor, the length and elements of a sequence, or keys and values of a map.
 
     Parameters
     ----------
     name : str
-        Of the output.
+        Name of the output.
     value : ndarray, list, dict or None
-        As ``InferenceSession.run`` returns it; None is an empty array.
+        As returned by ``InferenceSession.run``; None becomes an empty array.
     """
     if isinstance(value, list):
         yield name, np.array(len(value))
@@ -70,7 +70,7 @@ def arrays_of(name: str, value: Any) -> Iterator[tuple[str, Array]]:
 
 
 def value_of(array: Array) -> Any:
-    """Return what ONNX Runtime takes for an array: a type that NumPy lacks needs its ONNX name."""
+    """Return an array as ONNX Runtime accepts it: a type that NumPy lacks needs its ONNX type number."""
     if array.dtype.name not in _NOT_OF_NUMPY.values():
         return array
     import onnx
@@ -81,7 +81,7 @@ def value_of(array: Array) -> Any:
 
 
 def array_of(value: Any) -> Array:
-    """Return a copy of a tensor of ONNX Runtime, which hands out no types that NumPy lacks."""
+    """Copy an ONNX Runtime tensor to an array, including types NumPy lacks, which ONNX Runtime cannot convert."""
     name = _NOT_OF_NUMPY.get(value.data_type())
     if name is None:
         return np.array(value.numpy())
@@ -95,7 +95,7 @@ def array_of(value: Any) -> Array:
 
 
 def run(session: Any, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Run an ``InferenceSession`` on the values of `values_of`, and return its answers as arrays by name."""
+    """Run an ``InferenceSession`` on the values from `values_of` and return its outputs as arrays by name."""
     outputs = session.get_outputs()
     if any(output.type in _NOT_OF_NUMPY for output in outputs):
         import onnxruntime

@@ -1,16 +1,16 @@
-"""OpenVINO on the CPU.
+"""OpenVINO backend, on the CPU.
 
-What is set, and why:
+Settings, and why:
 
-* ``INFERENCE_PRECISION_HINT`` is always explicit: left alone, OpenVINO computes an fp32 model in bf16 on every CPU that
-  can. What was executed is read back, from the property and from the compute layers of the compiled model.
-* ``NUM_STREAMS`` and ``INFERENCE_NUM_THREADS`` (``threads * streams``: each stream has threads of its own) are always
-  explicit and read back: OpenVINO caps both at the cores silently, we refuse. Thread pinning stays at its default and
-  is recorded. With both given, the performance hint changes nothing any more; it stays at latency.
+* ``INFERENCE_PRECISION_HINT`` is always explicit: by default, OpenVINO computes an fp32 model in bf16 on every CPU that
+  can. The executed precision is read back, from the property and from the compute layers of the compiled model.
+* ``NUM_STREAMS`` and ``INFERENCE_NUM_THREADS`` (``threads * streams``: each stream has its own threads) are always
+  explicit and read back: OpenVINO silently caps both at the cores; this backend raises an error instead. Thread pinning
+  stays at its default and is recorded. With both set, the performance hint has no effect; it stays at latency.
 * Tensors are set once; the timed call is `InferRequest.infer`.
 
-OpenVINO's threads (TBB) sleep within about a millisecond after a call: they do not disturb what is measured next, so
-nothing is switched off here. Its Python package reports each import to its maker; that is switched off.
+OpenVINO's threads (TBB) sleep within about a millisecond after a call and do not disturb the next measurement, so
+nothing is switched off here. Its Python package reports each import to its vendor; that is switched off.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _OpenVinoCall(BoundCall):
     ) -> None:
         import openvino
 
-        # Without sharing, every call copies the outputs into arrays that nobody asked for.
+        # Without sharing, every call copies the outputs into arrays that nobody uses.
         self._infer = partial(request.infer, share_outputs=True)
         self._request = request
         self._outputs = outputs
@@ -97,7 +97,7 @@ class _OpenVinoCall(BoundCall):
 
 
 class _ProfiledCall(_OpenVinoCall):
-    """Keeps the counters of the first run, which sets buffers up: the runtime itself only tells means over all runs."""
+    """A call that keeps the first run's counters, to exclude set-up: the runtime only reports means over all runs."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -111,7 +111,7 @@ class _ProfiledCall(_OpenVinoCall):
             self._first = self._means()
 
     def times(self) -> dict[str, int]:
-        """Return the mean nanoseconds of each layer over all runs but the first, which counts only when alone."""
+        """Return the mean nanoseconds of each layer over all runs but the first, which counts only if alone."""
         means = self._means()
         if self._runs < 2:
             return means
@@ -183,7 +183,7 @@ class _OpenVinoModel(CompiledModel):
         """
         if self._compiled is None:
             raise RunError("the model is closed")
-        # OpenVINO calls a node without a name after its output.
+        # OpenVINO names an unnamed node after its output.
         named = {
             alias: modelfile.node_name(node)
             for node in self._file.proto.graph.node
@@ -210,7 +210,7 @@ class _OpenVinoModel(CompiledModel):
 
 
 class OpenVinoBackend(Backend):
-    """OpenVINO's CPU plugin. It converts weights itself, so the precision is free where the CPU can compute in it."""
+    """OpenVINO's CPU plugin. It converts weights itself, so any precision the CPU can compute in may be chosen."""
 
     name = "openvino"
     blocks_channels = True
@@ -223,7 +223,7 @@ class OpenVinoBackend(Backend):
         _openvino()
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Return whether openvino is installed; only the CPU is served."""
+        """Return whether openvino is installed; only the CPU is supported."""
         if absent := missing("openvino", _INSTALL):
             return absent
         version = version_of("openvino")
@@ -238,7 +238,7 @@ class OpenVinoBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def require_precision(self, model: Path, precision: Precision) -> None:
-        """Refuse what the file's types do not allow."""
+        """Reject a precision that the file's types do not allow."""
         _require_precision(modelfile.read(model), precision)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
@@ -287,13 +287,13 @@ def _core_and_settings(options: CompileOptions) -> tuple[Any, dict[str, Any]]:
         "NUM_STREAMS": options.streams,
         "PERFORMANCE_HINT": "LATENCY",
         "PERF_COUNT": options.profile,
-        # Left alone, it computes products with small weights in 8-bit integers.
+        # By default, it computes products with low-bit weights in 8-bit integers.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
 
 
 def _streams_and_threads(compiled: Any, options: CompileOptions) -> tuple[int, int]:
-    """Read the streams and the threads of all streams back."""
+    """Read back the number of streams and the total number of threads."""
     streams = int(compiled.get_property("NUM_STREAMS"))
     threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     if threads != options.threads * options.streams or streams != options.streams:
@@ -308,7 +308,7 @@ def _streams_and_threads(compiled: Any, options: CompileOptions) -> tuple[int, i
 
 
 def _computed_in(info: Mapping[str, str], *, weights_alone: bool) -> str:
-    """Return in what a layer computes; where at most its weights are small, that is in the name of its kernel."""
+    """Return a layer's precision; if at most its weights are low-bit, its kernel's name gives it."""
     word = info["runtimePrecision"]
     if weights_alone and info["layerType"] == "FullyConnected":
         word = info["primitiveType"].rpartition("_")[2]
@@ -316,7 +316,7 @@ def _computed_in(info: Mapping[str, str], *, weights_alone: bool) -> str:
 
 
 def _executed(file: ModelFile, found: Counter[str], hint: str) -> Precision:
-    """Name the precision of the compute layers; `hint` where the model has none."""
+    """Return the precision of the compute layers; `hint` if the model has none."""
     if file.precision == "int8":
         _, left = layer_counts(file.proto.graph, executed=False)
         kinds = {"int8"} if found["int8"] and found["fp32"] <= left else {"int8", "fp32"}
@@ -331,7 +331,7 @@ def _openvino() -> ModuleType:
     name = "openvino_telemetry"
     if "openvino" in sys.modules or name in sys.modules:
         return import_runtime("openvino")
-    # None in sys.modules makes the import of the telemetry client fail; openvino then takes its own empty stand-in.
+    # None in sys.modules makes the import of the telemetry client fail; openvino then uses its own empty stand-in.
     sys.modules[name] = None  # type: ignore[assignment]
     try:
         return import_runtime("openvino")
@@ -340,13 +340,13 @@ def _openvino() -> ModuleType:
 
 
 def _ports(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
-    """Return ports by name, without those of inputs that nothing reads: OpenVINO drops them."""
+    """Return ports by name, without unused inputs, which OpenVINO drops."""
     by_name = {name: port for port in ports for name in port.get_names()}
     return {spec.name: by_name[spec.name] for spec in specs if spec.name in by_name}
 
 
 def _shared(openvino: ModuleType, array: Array) -> Any:
-    """Return a tensor that refers to the memory of an array; bfloat16, which NumPy lacks, goes as 16 bits."""
+    """Return a tensor that shares an array's memory; bfloat16, which NumPy lacks, is passed as 16 bits."""
     if array.dtype.name != _BF16:
         return openvino.Tensor(array, shared_memory=True)
     return openvino.Tensor(array.view(np.uint16), openvino.Shape(array.shape), openvino.Type.bf16)
@@ -366,7 +366,7 @@ def _text(value: Any) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Drop the lines that say where in OpenVINO's source an error was raised, and keep what it says."""
+    """Return an error's message without the lines that give its place in OpenVINO's source."""
     lines = [line.strip(" -") for line in str(error).splitlines()]
     said = [
         line

@@ -1,4 +1,4 @@
-"""In which arithmetic an ONNX graph computes: read off the types of its weights and off its quantised operators."""
+"""Precision of an ONNX graph, from the types of its weights and its quantised operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPUTE_OPERATORS = frozenset(
     {"Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM"}
     | {"MatMul", "MultiHeadAttention", "RNN"}
 )
-"""Operators whose arithmetic gives a model its precision: convolutions and matrix products."""
+"""Operators that determine a model's precision: convolutions and matrix products."""
 
 INTEGER_OPERATORS = frozenset(
     {"ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
@@ -29,13 +29,13 @@ _QUANTISED = ("QLinear", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeL
 def precision_of(graph: onnx.GraphProto) -> Precision:
     """Return the precision of a graph: that of the weights of its convolutions and matrix products.
 
-    A graph is ``"int8"`` when at least one of them is an integer operator, or takes both of its factors from 8-bit
-    ``DequantizeLinear`` nodes. What is quantised otherwise (weights alone) is computed in floating point.
+    A graph is ``"int8"`` if at least one of them is an integer operator, or takes both its factors from 8-bit
+    ``DequantizeLinear`` nodes. Anything quantised otherwise (weights alone) is computed in floating point.
 
     Parameters
     ----------
     graph : onnx.GraphProto
-        The types of its initializers are needed, their data is not.
+        Needs the types of its initializers, not their data.
     """
     if layer_counts(graph, executed=False)[0]:
         return "int8"
@@ -44,7 +44,7 @@ def precision_of(graph: onnx.GraphProto) -> Precision:
 
 
 def floats_of(graph: onnx.GraphProto) -> frozenset[Precision]:
-    """Return the floating types that convolutions and matrix products of a graph compute in; fp32 where it has none."""
+    """Return the floating-point types of a graph's convolutions and matrix products; fp32 if it has none."""
     import onnx
 
     kinds = onnx.TensorProto
@@ -63,7 +63,7 @@ def floats_of(graph: onnx.GraphProto) -> frozenset[Precision]:
 
 
 def is_quantised(graph: onnx.GraphProto) -> bool:
-    """Return whether a graph quantises anything: a runtime may then compute in integers what the file does not."""
+    """Return whether a graph quantises anything: a runtime may then use integers where the file does not."""
     return any(node.op_type.startswith(_QUANTISED) for node in graph.node)
 
 
@@ -73,10 +73,10 @@ def layer_counts(graph: onnx.GraphProto, *, executed: bool) -> tuple[int, int]:
     Parameters
     ----------
     graph : onnx.GraphProto
-        A file, or the graph that a runtime made of it.
+        The graph of a file, or the one a runtime made of it.
     executed : bool
-        True for a graph as a runtime executes it: what stands between dequantised factors there is computed in floating
-        point. In a file it stands for a product of integers.
+        True for a graph as a runtime executes it: a layer on dequantised factors is computed in floating point there.
+        In a file, such a layer stands for a product of integers.
     """
     eight_bit = set() if executed else _dequantised_from_eight_bit(graph)
     layers = [node for node in graph.node if node.op_type in COMPUTE_OPERATORS]
@@ -98,7 +98,7 @@ def _types(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 def _dequantised_from_eight_bit(graph: onnx.GraphProto) -> set[str]:
-    """List the tensors that come out of a ``DequantizeLinear`` of 8-bit integers, also behind a change of layout."""
+    """List the tensors dequantised from 8-bit integers by ``DequantizeLinear``, also after a layout change."""
     import onnx
 
     eight_bit = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
@@ -106,7 +106,7 @@ def _dequantised_from_eight_bit(graph: onnx.GraphProto) -> set[str]:
     executed: set[str] = set()
     for node in graph.node:
         if node.op_type == "DequantizeLinear":
-            # Without a type of its own (a tensor computed here), the zero point has it; without one of those, uint8.
+            # If its type is unknown (a computed tensor), take the zero point's; without a zero point, uint8.
             zero = node.input[2] if len(node.input) > 2 else ""
             kind = types.get(node.input[0], types.get(zero, onnx.TensorProto.UINT8))
             if kind in eight_bit:

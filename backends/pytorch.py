@@ -1,21 +1,21 @@
-"""PyTorch on the CPU, eager and compiled: what people have before they deploy.
+"""PyTorch backends on the CPU, eager and compiled: the baseline people have before they deploy.
 
-The ONNX file is written as torch code (`backends.onnx_to_torch.convert`) and run under `torch.inference_mode`,
-contiguous (NCHW), in a process whose intra-op threads are set. Two things differ from the network as it was trained and
-are worth knowing when its latency is read: an exporter folds BatchNorm into the convolutions, and attention that the
-exporter took apart runs as separate operators.
+The ONNX file is converted to torch code (`backends.onnx_to_torch.convert`) and run under `torch.inference_mode`,
+contiguous (NCHW), in a process whose intra-op threads are set. Two things differ from the network as trained and affect
+how its latency should be read: an exporter folds BatchNorm into the convolutions, and attention that the exporter
+decomposed runs as separate operators.
 
-After a call with more than one thread, torch's OpenMP threads go on spinning for about ten milliseconds, and no setting
-stops them that would not also slow the call itself: whoever measures another model next should wait that long.
+After a call with more than one thread, torch's OpenMP threads keep spinning for about ten milliseconds, and every
+setting that stops them also slows the call itself: wait that long before measuring another model.
 
-Streams are concurrent calls from threads of their own, each with its own team of OpenMP threads. Between two operators
-Python runs one of them at a time: of small operators fewer are in flight than asked for.
+Streams are concurrent calls from separate threads, each with its own team of OpenMP threads. Between two operators
+Python runs one of them at a time: with small operators, fewer are in flight than requested.
 
-``torch-compile`` is `torch.compile` in its default mode, for the exact shapes, with neither a graph break nor a return
-to eager allowed. Where all shapes are fixed, compilation belongs to loading; with a free dimension it can only happen
-in the first call with each new shape, and is counted there. Inductor keeps what it compiled on disk: `properties`
-say whether it was found. Its entries are pickled, and what AOTInductor packs is another program (no guards, a wrapper
-in C++) than the one `torch.compile` runs: neither is handed out as an artefact.
+``torch-compile`` is `torch.compile` in its default mode, for the exact shapes, with neither graph breaks nor a fallback
+to eager allowed. If all shapes are fixed, compilation is part of loading; with a free dimension it can only happen in
+the first call with each new shape, and is counted there. Inductor caches its output on disk: `properties` say whether
+it was found. The cache entries are pickled, and an AOTInductor package is a different program (no guards, a wrapper in
+C++) from the one `torch.compile` runs: neither is offered as an artefact.
 """
 
 from __future__ import annotations
@@ -133,14 +133,14 @@ class _TorchModel(CompiledModel):
         return _TorchCall(self._call, feeds, tuple(spec.name for spec in self.outputs))
 
     def memory(self) -> RuntimeMemory:
-        """Sum the tensors that the code refers to; what the allocator holds for activations torch does not tell."""
+        """Sum the tensors that the code refers to; torch does not report its allocator's memory for activations."""
         return RuntimeMemory(weights_bytes=self._weights_bytes, source="buffers of the module")
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the torch calls in execution order; ``kind`` is the function.
 
-        Under ``torch-compile`` these are the calls handed to the compiler, which fuses them further. Times leave out
-        the first run where there are more.
+        Under ``torch-compile`` these are the calls passed to the compiler, which fuses them further. Times leave out
+        the first run if there are more.
         """
         if self._graph is None:
             raise RunError("the model is closed")
@@ -160,7 +160,7 @@ class _TorchModel(CompiledModel):
 
 
 class TorchBackend(Backend):
-    """PyTorch, eager. For bf16 and fp16 the weights and the inputs are converted inside."""
+    """PyTorch, eager. For bf16 and fp16, weights and inputs are converted internally."""
 
     name = "torch"
     blocks_channels = True
@@ -173,7 +173,7 @@ class TorchBackend(Backend):
         import_runtime("torch")
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Return whether torch is installed; only the CPU is served."""
+        """Return whether torch is installed; only the CPU is supported."""
         if absent := missing("torch", _INSTALL):
             return absent
         version = version_of("torch")
@@ -188,7 +188,7 @@ class TorchBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def require_precision(self, model: Path, precision: Precision) -> None:
-        """Refuse quantised models, and another half precision than the file's."""
+        """Reject quantised models, and a half precision other than the file's."""
         _require_precision(model, precision)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
@@ -212,7 +212,7 @@ class TorchCompileBackend(TorchBackend):
         import_runtime("torch._inductor.compile_fx")
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Return whether torch and a C++ compiler are installed; only the CPU is served."""
+        """Return whether torch and a C++ compiler are installed; only the CPU is supported."""
         state = super().availability(device)
         if state.ok and not any(shutil.which(name) for name in _COMPILERS):
             return Availability(
@@ -253,9 +253,9 @@ def _compiled(graph: Any) -> Callable[..., Any]:
     import torch._dynamo.config
     import torch._inductor.config
 
-    # Compiling in this process only: no pool of compiler processes stays behind beside what is measured.
+    # Compile in this process only: no pool of compiler processes remains to disturb the measurement.
     torch._inductor.config.compile_threads = 1
-    # Each new shape is compiled for itself; dynamo forgets none before 64 of them.
+    # Each new shape is compiled separately; dynamo keeps up to 64 of them.
     torch._dynamo.config.recompile_limit = 64
     function: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False)
     return function
@@ -276,7 +276,7 @@ def _timed(graph: Any, times: dict[str, list[int]]) -> Callable[..., Any]:
 
 
 def _executed(graph: Any, asked: Precision) -> Precision:
-    """Read the precision off the weights that the code really uses."""
+    """Return the precision of the weights that the code really uses."""
     names = {dtype: precision for precision, dtype in _DTYPES.items()}
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in graph.buffers() if tensor.is_floating_point()}
     if not dtypes or asked == "mixed":

@@ -1,4 +1,4 @@
-"""What goes into a backend and comes out of it: the options, the tensors, and what is reported."""
+"""Records passed to and returned by a backend: compile options, tensor specs, availability, layers and memory."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class TensorSpec:
     shape : tuple of int or str
         A string names a free dimension (``"batch"``).
     dtype : str
-        NumPy name, for example ``"float32"`` or ``"int64"``; ``"object"`` is text.
+        NumPy name, for example ``"float32"`` or ``"int64"``; ``"object"`` means text.
     kind : {"tensor", "sequence", "optional", "optional sequence", "other"}
-        What it is. `shape` and `dtype` are those of the tensors in it; only outputs are ``"other"`` (maps).
+        Kind of value. `shape` and `dtype` are those of the tensors in it; only outputs can be ``"other"`` (maps).
     ranked : bool
-        False where the file says nothing of the shape, not even the number of axes; `shape` means nothing then.
+        False if the file gives no shape, not even the number of axes; `shape` is meaningless then.
     """
 
     name: str
@@ -57,9 +57,9 @@ class TensorSpec:
     ranked: bool = True
 
     def entries(self, names: Container[str]) -> tuple[str, ...]:
-        """Return which of `names` are tensors of this input: ``x``, or ``x[0]``, ``x[1]``, ... of a sequence.
+        """Return which of `names` are tensors of this input: ``x``, or ``x[0]``, ``x[1]``, ... for a sequence.
 
-        A tensor is always there; a sequence may be empty, and what is optional may be left out.
+        A tensor is always included; a sequence may be empty, and an optional value may be absent.
         """
         if self.kind.endswith("sequence"):
             elements = (f"{self.name}[{index}]" for index in count())
@@ -81,28 +81,28 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileOptions:
-    """What the caller decides; it has the same meaning on every backend.
+    """Compile options, with the same meaning on every backend.
 
-    A backend that cannot honour an option raises `OptionError`: it never picks another value by itself.
+    A backend that cannot honour an option raises `OptionError`: it never picks another value itself.
 
     Parameters
     ----------
     precision : {"fp32", "bf16", "fp16", "int8", "fp64", "mixed"}
         Arithmetic of the compute layers. ``"fp32"`` is IEEE single precision: TF32 and a runtime's own
         lower-precision default are switched off. ``"int8"``: all layers that the file quantises multiply integers; the
-        layers that it leaves in floating point are counted in `CompiledModel.properties`. ``"mixed"``: some compute in
-        one floating type and some in another, as the file says.
+        layers it leaves in floating point are counted in `CompiledModel.properties`. ``"mixed"``: some layers compute
+        in one floating-point type and some in another, as the file says.
     threads : int
-        Threads that compute one inference, at least 1: the thread of the caller and its helpers.
+        Threads per inference, at least 1: the calling thread and its helpers.
     streams : int
-        Inferences that may be in flight at once, at least 1, each by a `BoundCall` and a thread of its own. How many
-        threads may then compute at once is read back in ``properties["compute_threads"]``: ``threads * streams`` where
-        each stream has its own, less where the streams share their helpers.
+        Inferences that may be in flight at once, at least 1, each with its own `BoundCall` and thread. The number of
+        threads that may then compute at once is read back in ``properties["compute_threads"]``: ``threads * streams``
+        if each stream has its own helpers, fewer if the streams share them.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"sm_XY"``: compile for that NVIDIA compute capability without
         running (backends that can).
     profile : bool
-        Collect per-layer times. Slows the run down, so it is never set while latency is measured.
+        Collect per-layer times. This slows the run down, so it is never set while latency is measured.
     """
 
     precision: Precision = "fp32"
@@ -129,11 +129,11 @@ class Availability:
     Parameters
     ----------
     ok : bool
-        True when a model can be compiled for the device and run on it; for ``"sm_XY"``: compiled only.
+        True if a model can be compiled for the device and run on it; for ``"sm_XY"``, compiled only.
     version : str or None
-        Version of the runtime, None when it is not installed.
+        Version of the runtime, None if it is not installed.
     devices : tuple of str
-        What it can run on, in words.
+        Devices it can run on, in words.
     reason : str
         Why it is not usable; empty when `ok`.
     hint : str
@@ -160,7 +160,7 @@ class LayerInfo:
     nodes : tuple of str
         Names of the ONNX nodes fused into it; empty for layers the runtime inserted (layout conversions, casts).
     time_ns : int or None
-        Mean time of one execution in nanoseconds, where profiled.
+        Mean time of one execution in nanoseconds, if profiled.
     """
 
     name: str
@@ -171,7 +171,7 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeMemory:
-    """What a runtime says of its own memory; None where it does not tell.
+    """Memory use as reported by a runtime; None where it does not report it.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ class RuntimeMemory:
     arena_bytes : int or None
         Memory kept for activations and scratch, for one inference in flight.
     source : str
-        Where the numbers come from, in the runtime's words; empty when it tells nothing.
+        Where the numbers come from, in the runtime's words; empty if it reports nothing.
     """
 
     weights_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""Which backends there are: a table for ours, entry points (group ``prune_deploy.backends``) for others'."""
+"""Registry of backends: a table of the built-in ones, entry points (group ``prune_deploy.backends``) for others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _table() -> dict[str, str]:
 
 
 def names() -> tuple[str, ...]:
-    """List the registered backends, ours first."""
+    """List the registered backends, built-in ones first."""
     return tuple(_table())
 
 
@@ -42,7 +42,7 @@ def create(name: str) -> Backend:
     Raises
     ------
     UnknownBackendError
-        No such backend; the message names the nearest one.
+        There is no such backend; the message names the closest one.
     """
     table = _table()
     if name not in table:
@@ -56,9 +56,9 @@ def create(name: str) -> Backend:
 
 
 def probe(name: str, device: str | None = None) -> Availability:
-    """Return whether `name` is usable on `device`, left out: where it runs by default.
+    """Return whether `name` is usable on `device`, by default its default device.
 
-    A backend that cannot even be imported is a reason, not a gap.
+    A backend that cannot even be imported is reported as unavailable, with the reason.
     """
     try:
         backend = create(name)

@@ -1,7 +1,7 @@
-"""Measure compiled models in processes of their own, and compare what was measured together.
+"""Measure the latency of compiled models in separate processes, and compare models measured side by side.
 
-`subject` is what is measured, `answers` whether it is right, `process` where it runs, `machine` what it runs on.
-`scenarios`, `layers` and `tables` are other ways to measure; `stats` judges, `records` keeps, `validation` checks all.
+`subject` defines what is measured, `answers` checks its outputs, `process` runs it, `machine` describes the hardware.
+`scenarios`, `layers` and `tables` are other ways to measure; `stats` decides, `records` stores, `validation` tests all.
 """
 
 from benchmarks.errors import BenchmarkError

@@ -1,4 +1,4 @@
-"""One of the models of a measurement: what is gathered of it, and what a run knows of it before."""
+"""One arm (model) of a measurement: its results so far, and how it is prepared before the run."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ _COMPUTES_NOTHING = "null"
 
 @dataclass(eq=False, kw_only=True)
 class Arm:
-    """What was gathered of one model, by a run that is under way or as its journal holds it.
+    """Results gathered for one model, by a running measurement or read from its journal.
 
     Parameters
     ----------
     subject : Subject
         The model with its hash, and its options.
     trials : list of Trial
-        Those that ended, in their order.
+        Completed trials, in order.
     agreement : Agreement or None
         The worst check of its answers.
     backend_version : str or None
         As reported by the runtime.
     cold : ColdCosts or None
-        Of compiling, where that was asked for.
+        Costs of compiling, if requested.
     failure, failure_kind : str or None
         Why there are no samples, and the class of the error behind it.
     unchecked : str
-        Why its answers were not checked, or hardly; empty where they were.
+        Why its answers were not checked, or hardly; empty if they were.
     """
 
     subject: Subject
@@ -75,12 +75,12 @@ class Arm:
     unchecked: str = ""
 
     def go_on_from(self, earlier: Measurement) -> None:
-        """Take over what was gathered of the same subject before.
+        """Take over the trials of an earlier measurement of the same subject.
 
         Raises
         ------
         NotComparableError
-            It is another subject.
+            It is of another subject.
         """
         if earlier.subject != self.subject:
             raise NotComparableError(
@@ -91,7 +91,7 @@ class Arm:
         self.backend_version = self.backend_version or earlier.backend_version
 
     def fail(self, error: Exception, kind: str) -> None:
-        """Remember why there are no samples."""
+        """Record why there are no samples."""
         self.failure, self.failure_kind = one_line(error, limit=1000), kind
 
     def measurement(
@@ -104,16 +104,16 @@ class Arm:
         ended: str = "",
         caveats: Sequence[str] = (),
     ) -> Measurement:
-        """Return the record: the trials with what speaks against them, or the failure.
+        """Return the record: the trials with their caveats, or the failure.
 
         Parameters
         ----------
         conditions : Conditions
-            Of the machine meanwhile.
+            State of the machine during the measurement.
         seed, started_utc, budget_s, ended
             See `Measurement`.
         caveats : sequence of str
-            What is known against the numbers beside what they show themselves.
+            Known caveats beyond those the numbers show themselves.
         """
         trials = () if self.failure is not None else tuple(self.trials)
         against = [*caveats, *caveats_about(trials, conditions.fitness)] if trials else []
@@ -147,15 +147,15 @@ class PreparedArm(Arm):
     spec : SubjectSpec
         What the caller asked for.
     sizes : InputSizes
-        Of the timed call.
+        Input sizes of the timed call.
     feeds : Mapping of str to ndarray
         Inputs of the timed call.
     others : sequence of Mapping of str to ndarray
-        Inputs that take turns with `feeds`: further examples that were given.
+        Inputs that alternate with `feeds`: further given examples.
     references : sequence of Reference
-        Answers that it must give; empty where none are checked.
+        Answers that it must give; empty if none are checked.
     judged_in : {"fp64", "fp32", "fp16", "bf16", "int8"}
-        Precision that decides how far answers may be from the reference: the coarsest that they go through.
+        Precision that sets the tolerance to the reference: the coarsest one the answers go through.
     """
 
     spec: SubjectSpec
@@ -175,7 +175,7 @@ class PreparedArm(Arm):
         settings: Settings,
         say: Callable[[str], None],
     ) -> PreparedArm:
-        """Read the file, settle sizes and inputs, and compute the reference where none was given.
+        """Read the file, determine sizes and inputs, and compute the reference if none was given.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class PreparedArm(Arm):
                 timeout_s=timeout_s,
             )
         except WorkerError as error:
-            # The one that is measured may still know the model, or what a person gives it.
+            # The measured backend may still support the model, or the given inputs.
             if error.kind == ModelLoadError.__name__ or (error.kind == RunError.__name__ and self.spec.given):
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
                 return
@@ -247,12 +247,12 @@ class PreparedArm(Arm):
         return counted(self.spec.model, shapes=self.sizes.shapes, feeds=self.feeds)
 
     def require_prepared(self) -> None:
-        """Refuse what cannot be measured, as is known already.
+        """Raise if it is already known that the arm cannot be measured.
 
         Raises
         ------
         WorkerError
-            The reason for which `prepare` gave it up.
+            The reason found by `prepare`.
         """
         if self.failure is not None:
             raise WorkerError(self.failure, self.failure_kind or "")
@@ -260,8 +260,8 @@ class PreparedArm(Arm):
     def verify(self, worker: MeasuredWorker) -> None:
         """Check the answers of a freshly compiled model.
 
-        What differs by more than its tolerance is looked at twice: whether the model agrees with itself, and how much
-        of it rounding explains.
+        If they differ by more than the tolerance, two further checks follow: whether the model agrees with itself, and
+        how much of the difference rounding explains.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""From two measurements that were made in turn to a comparison: the one place where it is put together."""
+"""Build a comparison from two measurements whose trials were made in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.stopping import judge_pairs
 __all__ = ["MIN_PAIRS", "compared", "continued"]
 
 MIN_PAIRS = 2
-"""Fewer have no interval."""
+"""With fewer pairs there is no confidence interval."""
 
 
 def compared(
@@ -23,23 +23,23 @@ def compared(
     *,
     ended: str = "",
 ) -> Comparison:
-    """Return the comparison of two measurements whose trials are pairs.
+    """Return the comparison of two measurements with paired trials.
 
     Parameters
     ----------
     baseline, candidate : Measurement
-        Trial by trial measured in turn. Where one of them failed the verdict is ``"failed"``.
+        Measured in turn, trial by trial. If one of them failed, the verdict is ``"failed"``.
     costs : (Cost, Cost)
-        Of the baseline and of the candidate.
+        Costs of the baseline and of the candidate.
     settings : Settings
-        Margin, strictness, and the number of pairs if it was fixed before.
+        Margin, strictness, and the number of pairs if fixed in advance.
     ended : str
         Why no further pair was made.
 
     Raises
     ------
     NotComparableError
-        They differ in what must be the same.
+        They differ in something that must be the same.
     """
     speedup: Interval | None = None
     verdict: Verdict | Literal["failed"] = "failed"
@@ -66,14 +66,14 @@ def compared(
 
 
 def continued(earlier: Measurement, later: Measurement) -> Measurement:
-    """Return a measurement that went on from an earlier one, which holds the trials of both.
+    """Return the record of a measurement that continued an earlier one, with the trials of both.
 
-    What spoke against the machine, then or later, speaks against all of it.
+    Doubts about the machine during either part apply to the whole.
 
     Parameters
     ----------
     earlier, later : Measurement
-        Of one subject; the trials of the earlier one are the first of the later one, unless that failed.
+        Both of one subject; the later one starts with the trials of the earlier one, unless it failed.
     """
     reasons = {
         reason.words: reason

@@ -1,14 +1,14 @@
-"""What can go wrong while measuring.
+"""Exceptions of this package: what can go wrong while measuring.
 
 BenchmarkError              root; the command line prints it as one line and exits with 2
-├── SettingError            a setting of the measurement that makes no sense
+├── SettingError            a setting of the measurement is invalid
 ├── InputError              no example input can be made for this model, or a reference does not fit it
 ├── WorkerError             the measured process failed; carries the worker's own one-line reason
 ├── WrongAnswersError       the compiled model's answers differ from the reference
 ├── RandomAnswersError      a model's answers differ from call to call
-├── NotComparableError      two measurements that may not be compared
-├── MachineBusyError        another measurement holds the machine
-└── RecordError             a result file that is broken or of an unknown version
+├── NotComparableError      two measurements must not be compared
+├── MachineBusyError        another measurement is using the machine
+└── RecordError             a result file is broken or of an unknown version
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = [
 
 
 class BenchmarkError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of every exception this package raises on purpose."""
 
 
 class SettingError(BenchmarkError, ValueError):
-    """A setting of the measurement that makes no sense."""
+    """A setting of the measurement is invalid."""
 
 
 class InputError(BenchmarkError, ValueError):
@@ -46,8 +46,8 @@ class WorkerError(BenchmarkError):
     reason : str
         One line.
     kind : str, default="WorkerError"
-        Class of the error as raised there, for example ``"ModelLoadError"``; ``"WorkerError"`` when the process died or
-        gave no answer.
+        Class of the error raised there, for example ``"ModelLoadError"``; ``"WorkerError"`` if the process died or did
+        not answer.
     """
 
     def __init__(self, reason: str, kind: str = "WorkerError") -> None:
@@ -56,7 +56,7 @@ class WorkerError(BenchmarkError):
 
 
 class NoAnswerError(WorkerError):
-    """A process gave no answer in time, and was killed."""
+    """A process did not answer in time and was killed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, NoAnswerError.__name__)
@@ -67,16 +67,16 @@ class WrongAnswersError(BenchmarkError):
 
 
 class RandomAnswersError(BenchmarkError):
-    """A model's answers differ from call to call: there is nothing to check them by."""
+    """A model's answers differ from call to call, so they cannot be checked."""
 
 
 class NotComparableError(BenchmarkError, ValueError):
-    """Two measurements that may not be compared."""
+    """Two measurements must not be compared."""
 
 
 class RecordError(BenchmarkError, ValueError):
-    """A result file that is broken or of an unknown version."""
+    """A result file is broken or of an unknown version."""
 
 
 class MachineBusyError(BenchmarkError):
-    """Another measurement holds the machine."""
+    """Another measurement is using the machine."""

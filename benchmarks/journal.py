@@ -1,8 +1,8 @@
-"""Results written so far: a file to which a run appends each trial as it ends, and from which an ended run is rebuilt.
+"""Journal of a run: each trial is appended to it as it ends, so that an interrupted run can be recovered.
 
-One entry is one line of JSON with a checksum as its last member, written by a single call and forced to the disk before
-the next trial starts. A kill at any moment leaves whole lines and at most one torn one at the end, which is ignored and
-reported. The first line says what the file is. When the final record is saved the journal is deleted.
+One entry is one line of JSON with a checksum as its last member, written by a single call and forced to disk before the
+next trial starts. A kill at any moment leaves whole lines and at most one torn line at the end, which is ignored and
+reported. The first line identifies the file. The journal is deleted once the final record is saved.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from benchmarks.settings import NOT_A_VERDICT, Settings
 __all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "journal_path", "recover"]
 
 INTERRUPTED = "Interrupted"
-"""``failure_kind`` of an arm of which no trial had ended."""
+"""``failure_kind`` of an arm without a completed trial."""
 
 _FORMAT = "prune-deploy journal"
 _VERSION = 2
-_READ = (1, 2)  # 2: also the conditions of the machine
+_READ = (1, 2)  # 2 adds the conditions of the machine
 _SEAL = ',"crc32":"{:08x}"}}\n'
 _SEAL_BYTES = len(_SEAL.format(0))
 
 
 class Begun(Record):
-    """What is known of one arm before its first trial."""
+    """What is known about one arm before its first trial."""
 
     subject: Subject
     environment: Environment
@@ -102,18 +102,18 @@ _ENTRIES: TypeAdapter[_Entry] = TypeAdapter(_Entry)
 
 @dataclass(slots=True)
 class Contents:
-    """What a journal holds.
+    """Contents of a journal.
 
     Parameters
     ----------
     begun : dict of str to Begun
-        What was known of each arm before its first trial, in the order in which they began.
+        What was known about each arm before its first trial, in the order in which they began.
     arms : dict of str to Arm
-        What was gathered of each.
+        Results of each arm.
     conditions : Conditions or None
-        Of the machine, as last judged; None where the run ended before that, or its journal is of version 1.
+        State of the machine, as last judged; None if the run ended before that, or the journal is of version 1.
     torn : str
-        A word on a last line that was cut off and is ignored; empty where there is none.
+        Note on an incomplete last line that is ignored; empty if there is none.
     """
 
     begun: dict[str, Begun] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class Contents:
     torn: str = ""
 
     def measurement(self, name: str) -> Measurement:
-        """Return the record of what had been measured of one arm; like a run's own, it has trials or a failure."""
+        """Return the record of one arm as measured so far; like a run's own, it has trials or a failure."""
         begun, arm = self.begun[name], self.arms[name]
         if arm.failure is None and not arm.trials:
             arm.failure, arm.failure_kind = "the run was interrupted before its first trial ended", INTERRUPTED
@@ -140,20 +140,20 @@ class Contents:
 
 
 class Journal:
-    """Appends to the journal of a run that is under way.
+    """Writer of the journal of a running measurement.
 
-    Each method returns when its entry is on the disk. An older journal at the same place is moved to the first free
-    ``<name>.1``, ``<name>.2``, ...: what it holds is not lost.
+    Each method returns when its entry is on disk. An older journal at the same path is moved to the first free
+    ``<name>.1``, ``<name>.2``, ..., so that nothing is lost.
 
     Parameters
     ----------
     path : Path
-        Where; see `journal_path`.
+        File to write; see `journal_path`.
 
     Raises
     ------
     RecordError
-        The file cannot be written, or another run that is alive writes to it.
+        The file cannot be written, or another live run is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,16 +168,16 @@ class Journal:
         self._append({"journal": _FORMAT, "version": _VERSION})
 
     def begin(self, arm: str, begun: Begun) -> None:
-        """Write what is known of an arm before its first trial; `arm` is its key, for example ``"baseline"``."""
+        """Write what is known about an arm before its first trial; `arm` is its key, for example ``"baseline"``."""
         self._append_record("begun", arm, begun)
 
     def checked(self, arm: str, agreement: Agreement | None, backend_version: str | None) -> None:
-        """Write what a compiled model said of itself and how it answered."""
+        """Write the check of a compiled model's answers and its backend's version."""
         known = agreement.model_dump(mode="json") if agreement is not None else None
         self._append({"entry": "checked", "side": arm, "agreement": known, "backend_version": backend_version})
 
     def trial(self, arm: str, trial: Trial) -> None:
-        """Write a trial that has ended."""
+        """Write a completed trial."""
         self._append_record("trial", arm, trial)
 
     def failure(self, arm: str, reason: str, kind: str) -> None:
@@ -185,7 +185,7 @@ class Journal:
         self._append({"entry": "failure", "side": arm, "reason": reason, "kind": kind})
 
     def conditions(self, conditions: Conditions) -> None:
-        """Write what the machine was like until now: the last one counts."""
+        """Write the state of the machine so far: the last entry counts."""
         self._append({"entry": "conditions", "data": conditions.model_dump(mode="json")})
 
     def finish(self) -> None:
@@ -197,7 +197,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Leave the journal where it is; a second call does nothing."""
+        """Close the journal and keep its file; a second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -212,7 +212,7 @@ class Journal:
 
     @staticmethod
     def read(path: Path) -> Contents:
-        """Read a journal, of a run that ended or of one under way.
+        """Read the journal of a finished or a running measurement.
 
         Raises
         ------
@@ -236,14 +236,14 @@ class Journal:
 
 
 def journal_path(target: Path) -> Path:
-    """Return where the journal of a run is whose final record goes to `target`."""
+    """Return the path of the journal of a run whose final record goes to `target`."""
     return target.with_name(f"{target.name}.journal")
 
 
 def recover(path: Path) -> tuple[Measurement | Comparison, str]:
-    """Rebuild from a journal what its run would have given, had it been asked for the trials that ended.
+    """Rebuild the result of a run from its journal, as if only the completed trials had been requested.
 
-    Of two arms the first is the baseline. Pairs of which only one trial ended are left out.
+    With two arms, the first is the baseline. Pairs with only one completed trial are left out.
 
     Parameters
     ----------
@@ -253,13 +253,13 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
     Returns
     -------
     (Measurement or Comparison, str)
-        And a word on what was cut off, empty where nothing was. A comparison of fewer than 6 pairs is inconclusive; one
-        in which an arm has no trial has failed.
+        The result, and a note on an incomplete line, empty if there is none. A comparison of fewer than 6 pairs is
+        inconclusive; one with an arm without trials has failed.
 
     Raises
     ------
     RecordError
-        See `Journal.read`; or the journal holds no arm, or of two arms not what a comparison needs.
+        See `Journal.read`; or the journal has no arm, or two arms without what a comparison needs.
     """
     contents = _read(path)
     try:
@@ -283,7 +283,7 @@ def _measured(contents: Contents) -> Measurement | Comparison:
     if baseline.failure is None and candidate.failure is None:
         n_pairs = min(len(baseline.trials), len(candidate.trials))
         del baseline.trials[n_pairs:], candidate.trials[n_pairs:]
-    # What interrupted the run did not look at the ratios: their number counts as fixed.
+    # The interruption did not depend on the ratios, so their number counts as fixed in advance.
     settings = Settings(trials=max(1, len(candidate.trials)), margin=of_candidate.margin, fast=of_candidate.fast)
     first, second = map(contents.measurement, names)
     return compared(first, second, (of_baseline.cost, of_candidate.cost), settings)
@@ -315,13 +315,13 @@ def _read(path: Path) -> Contents:
     try:
         for entry in entries[1:]:
             _take(contents, _ENTRIES.validate_json(entry))
-    except (KeyError, ValidationError) as error:  # anybody can compute a checksum
+    except (KeyError, ValidationError) as error:  # a valid checksum proves nothing
         raise RecordError(f"{path} is damaged: an entry is not what it says") from error
     return contents
 
 
 def _opened(line: bytes) -> bytes | None:
-    """Return the JSON of a whole line, None of a damaged one."""
+    """Return the JSON of an intact line, None for a damaged one."""
     body = line[: 1 - _SEAL_BYTES]
     return body + b"}" if line[len(body) :] + b"\n" == _SEAL.format(zlib.crc32(body)).encode() else None
 
@@ -345,7 +345,7 @@ def _take(contents: Contents, entry: _Entry) -> None:
 
 
 def _set_aside(path: Path) -> None:
-    """Move an older journal out of the way, unless its run is alive."""
+    """Rename an older journal, unless its run is still alive."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which scenarios there are: what exactly is measured."""
+"""Registry of scenarios: their names and what each measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _REQUEST = "host clock, depth 1, inputs in host memory to outputs in host memory
 
 
 def names() -> tuple[str, ...]:
-    """List the scenarios: that of `deploy bench`, then those of `deploy load`."""
+    """List the scenarios: the one of `deploy bench`, then those of `deploy load`."""
     return ("request", *SCENARIOS)
 
 

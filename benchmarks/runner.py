@@ -1,4 +1,4 @@
-"""Measure one model, or two in turn. This process holds no runtime: every model lives in processes of its own."""
+"""Measure one model, or two in turn. No runtime is loaded in this process: every model runs in its own processes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Progress", "Settings", "SubjectSpec", "Until", "Wanted", "compare", 
 
 Progress = Callable[[str], None]
 Until = Callable[[Sequence[Trial], bool], str | None]
-"""Says of the trials made so far in words why no further one is needed, else None; the flag: the budget is spent."""
+"""Returns in words why the trials so far are enough, else None; the flag tells whether the budget is spent."""
 Wanted = Callable[[Sequence[Trial], Sequence[Trial]], bool]
-"""Says of the trials of baseline and candidate whether more are wanted though the verdict is clear; a baseline that
-failed has fewer."""
+"""Returns whether more trials of baseline and candidate are wanted although the verdict is clear; a failed baseline has
+fewer trials."""
 
 
 def measure(
@@ -47,33 +47,33 @@ def measure(
     Parameters
     ----------
     spec : SubjectSpec
-        What is measured.
+        The model to measure.
     feeds : Mapping of str to ndarray, optional
-        Inputs of the timed call. Left out: the first examples of `reference`, else made up from ``settings.seed``.
+        Inputs of the timed call. Defaults to the first examples of `reference`, else made up from ``settings.seed``.
     reference : Reference, optional
-        Answers the compiled model must give before it is timed. Left out: what ONNX Runtime without optimisations
-        answers to the feeds.
+        Answers the compiled model must give before it is timed. Defaults to the answers of ONNX Runtime without
+        optimisations to the feeds.
     settings : Settings, optional
-        How long and how often is measured.
+        How long and how often to measure.
     cost : Cost, optional
-        What it costs, for the journal; left out: counted where there is one.
+        Its cost (MACs, parameters, bytes), for the journal; counted by default if there is a journal.
     progress : callable, optional
         Receives one short line for each step.
     launch : Launch
         How a measured process is started.
     machine : Machine, optional
-        Its clock and lock; left out: this one's.
+        Its clock and lock; defaults to this machine.
     journal : Journal, optional
-        Receives each trial as it ends, so that a run that is killed has lost no more than one.
+        Receives each trial as it ends, so that a killed run loses at most one.
     earlier : Measurement, optional
-        Of the same subject on this machine: its trials are the first ones.
+        Earlier measurement of the same subject on this machine: its trials come first.
     until : callable, optional
-        Says when enough was measured, in the place of `benchmarks.stopping.enough_trials`.
+        Decides when to stop, in place of `benchmarks.stopping.enough_trials`.
 
     Returns
     -------
     Measurement
-        With ``failure`` where the model could not be compiled, answered wrongly, or its process died or hung.
+        With ``failure`` if the model could not be compiled, answered wrongly, or its process died or hung.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def measure(
     """
     settings, say = settings or Settings(), progress or (lambda _: None)
     arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
-    # Whoever reads the journal of a killed run wants to know what the model costs.
+    # A journal of a killed run should tell what the model costs.
     costs = [] if journal is None else [cost or arm.counted()]
     if earlier is not None:
         arm.go_on_from(earlier)
@@ -112,40 +112,40 @@ def compare(
 ) -> Comparison:
     """Measure two models in turn, pair by pair and block by block, until the verdict is clear or the budget ends.
 
-    When one of them fails the other is measured alone to the end, and the verdict is ``"failed"``.
+    If one of them fails, the other is measured alone to the end, and the verdict is ``"failed"``.
 
     Parameters
     ----------
     candidate, baseline : SubjectSpec
-        Of the same precision and batch.
+        The two models, of the same precision and batch.
     feeds : Mapping of str to ndarray, optional
-        Inputs of the timed call of both. Left out: the first examples of the baseline's reference, or of the
-        candidate's where only that is given; else see `measure`.
+        Inputs of the timed call of both. Defaults to the first examples of the baseline's reference, or of the
+        candidate's if only that is given; else see `measure`.
     candidate_reference, baseline_reference : Reference, optional
         See `measure`.
     settings : Settings, optional
         At least 2 trials; fewer than 6 give no verdict.
     costs : (Cost, Cost), optional
-        What the baseline and the candidate cost; left out: counted.
+        Costs of the baseline and of the candidate; counted by default.
     progress : callable, optional
         Receives one short line for each step.
     launch : Launch
         How a measured process is started.
     machine : Machine, optional
-        Its clock and lock; left out: this one's.
+        Its clock and lock; defaults to this machine.
     journal : Journal, optional
-        Receives each trial as it ends, so that a run that is killed has lost no more than one.
+        Receives each trial as it ends, so that a killed run loses at most one.
     earlier : Comparison, optional
-        Of the same two on this machine, with ``settings.provisional``: its pairs are the first ones.
+        Earlier comparison of the same two on this machine, with ``settings.provisional``: its pairs come first.
     wanted : callable, optional
-        Whether something else than the verdict wants more pairs; they change no verdict.
+        Whether more pairs are needed for something other than the verdict; they do not change the verdict.
 
     Raises
     ------
     NotComparableError
         The two differ in precision or batch.
     SettingError
-        A single trial was asked for.
+        A single trial was requested.
     InputError, BackendError
         See `measure`.
     """
@@ -187,7 +187,7 @@ def compare(
 
 
 def _share_real_inputs(arms: Sequence[PreparedArm], references: Sequence[Reference | None]) -> None:
-    """Time both on the same inputs: those of the first that has real ones."""
+    """Time both on the same inputs: those of the first arm with real ones."""
     real = next((arm for arm, given in zip(arms, references, strict=True) if given), None)
     if real is not None and arms[0].sizes == arms[1].sizes:
         arms[0].feeds = arms[1].feeds = real.feeds

@@ -1,4 +1,4 @@
-"""How long and how often is measured, and how calls are shared out over blocks. Pure numbers."""
+"""Settings of a measurement (budget, trials, margin), and the plan of its blocks of calls."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from benchmarks.stats.group_sequential import InterimAnalyses
 __all__ = ["NOT_A_VERDICT", "BlockPlan", "Settings", "plan_blocks"]
 
 NOT_A_VERDICT = "not a verdict: measured with --fast"
-"""Why a quick measurement decides nothing."""
+"""Reason given for the missing verdict of a quick measurement."""
 
 _MIN_ROUNDS = 3
 _MIN_CALLS = 4
-_MAX_CALLS = 256  # samples are kept raw: this bounds the size of a result
+_MAX_CALLS = 256  # raw samples are stored: this bounds the size of a result
 _HAND_OVER_NS = 1_000_000
 _USUAL_TRIALS = 8
-# Starting, compiling and warming up a process takes the rest of a trial.
+# The rest of a trial goes to starting, compiling and warming up the process.
 _TIMED_SHARE = 0.6
 _CALL_GRACE_S = 30.0
-"""A process starts and reads the model in it, whatever the budget."""
+"""Time to start a process and read the model, in addition to the budget."""
 _QUICK_TRIALS = 2
 _QUICK_BUDGET_S = 10.0
 _QUICK_BLOCK_NS = 1_000_000
@@ -32,7 +32,7 @@ _QUICK_WARM_UP_NS = 5_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a measurement is made.
+    """Settings of a measurement.
 
     Parameters
     ----------
@@ -40,36 +40,36 @@ class Settings:
         Fresh processes per model; in a comparison, pairs of them. None: as many as the answer needs within the budget
         (see `benchmarks.stopping`).
     budget_s : float, default=60.0
-        Seconds from the first process to the last, of a measurement or a comparison. When they have passed no further
-        trial is started; a comparison has at least two. A model so slow that the smallest sound schedule (3 rounds of
-        one call) takes longer is measured by that schedule.
+        Seconds from the first process to the last, for a measurement or a comparison. After that no further trial is
+        started; a comparison has at least two. A model so slow that the smallest sound schedule (3 rounds of one call)
+        takes longer is measured by that schedule.
     rounds : int, default=12
-        Blocks per trial, at most; fewer where the budget is short.
+        Maximum blocks per trial; fewer if the budget is short.
     block_ns : int, default=20 ms
-        Nanoseconds that a block should last; it has at least 4 calls where the budget allows that.
+        Target duration of a block in nanoseconds; a block has at least 4 calls if the budget allows.
     warm_up : WarmUpLimits
-        How long warming up may and must take.
+        Minimum and maximum length of the warm-up.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
     strict : bool, default=False
-        Ask that the whole interval, not its middle, lies beyond the margin before "faster" or "slower" is said.
+        Require the whole interval, not just its middle, to be beyond the margin for "faster" or "slower".
     percentile : float, default=0.5
-        Of a model measured alone: which percentile is to be known well, as a share.
+        For a model measured alone: the percentile to estimate, as a share.
     half_width : float, default=0.02
-        How well: half the width of its interval, as a share of it.
+        Target precision of that percentile: half the width of its interval, as a share of it.
     cold : bool, default=False
-        Also tell what compiling costs, with and without what was compiled before.
+        Also measure the cost of compiling, with and without a stored compilation.
     seed : int, default=0
-        Of inputs made up and of the order in which is measured.
+        Seed of made-up inputs and of the order of measuring.
     timeout_s : float, default=600.0
-        Seconds in which a measured process must answer any one question (compiling is the longest).
+        Seconds in which a measured process must answer any one request (compiling is the longest).
     check : bool, default=True
         Whether answers are compared with a reference before anything is timed.
     analyses : InterimAnalyses
-        When the pairs of a comparison are looked at; several comparisons that are judged together share one error.
+        When the pairs of a comparison are analysed; several comparisons judged together share one error.
     provisional : bool, default=False
-        The budget is a share of a larger one: what it leaves undecided goes on later, and the looks at its end are
-        those of `analyses` and no other.
+        The budget is a share of a larger one: an undecided comparison continues later, and no look is taken beyond
+        those of `analyses` when it ends.
     fast : bool, default=False
         The numbers are a first look: a comparison is never decided. See `quick`.
     """
@@ -110,11 +110,11 @@ class Settings:
 
     @property
     def call_timeout_s(self) -> float:
-        """Seconds for a first call, and for a reference's answers: a model that never ends is not waited for."""
+        """Time limit in seconds for a first call, and for a reference's answers, so an endless model is stopped."""
         return min(self.timeout_s, self.budget_s + _CALL_GRACE_S)
 
     def quick(self) -> Settings:
-        """Return the same with a short warm-up, few calls and, where none were asked for, two trials: for a first look.
+        """Return settings for a first look: a short warm-up, few calls and, by default, two trials.
 
         A comparison made with them is never decided.
         """
@@ -131,16 +131,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What one trial does.
+    """Blocks and calls of one trial.
 
     Parameters
     ----------
     rounds : int
-        Blocks of each model.
+        Blocks per model.
     calls : tuple of int
-        Timed calls in a block, for each model.
+        Timed calls per block, for each model.
     dropped : tuple of int
-        Calls before them that are not counted: the first after a hand-over finds cold caches and sleeping threads.
+        Uncounted calls before them: the first after a hand-over finds cold caches and sleeping threads.
     """
 
     rounds: int
@@ -149,14 +149,14 @@ class BlockPlan:
 
 
 def plan_blocks(latencies_ns: Sequence[float], settings: Settings) -> BlockPlan:
-    """Share the budget out over rounds and calls.
+    """Distribute the budget over rounds and calls.
 
     Parameters
     ----------
     latencies_ns : sequence of float
-        Nanoseconds of one warm call, for each model that is measured in turn.
+        Nanoseconds of one warm call, for each model measured in turn.
     settings : Settings
-        Budget, trials, rounds and length of a block.
+        Budget, trials, rounds and block duration.
     """
     budget_ns = 1e9 * _TIMED_SHARE * settings.budget_s / (settings.trials or _USUAL_TRIALS)
     dropped = tuple(min(_MAX_CALLS, max(1, math.ceil(_HAND_OVER_NS / ns))) for ns in latencies_ns)
@@ -166,7 +166,7 @@ def plan_blocks(latencies_ns: Sequence[float], settings: Settings) -> BlockPlan:
 
     calls = tuple(min(_MAX_CALLS, max(_MIN_CALLS, math.ceil(settings.block_ns / ns))) for ns in latencies_ns)
     while max(calls) > 1 and _MIN_ROUNDS * round_ns(calls) > budget_ns:
-        # Fewer calls everywhere, down to one: a slow model keeps its rounds, on which the pairing rests.
+        # Reduce calls rather than rounds, down to one: the pairing depends on the rounds.
         calls = tuple(max(1, n - 1 if n <= _MIN_CALLS else n // 2) for n in calls)
     rounds = min(settings.rounds, max(_MIN_ROUNDS, math.floor(budget_ns / round_ns(calls))))
     return BlockPlan(rounds, calls, dropped)

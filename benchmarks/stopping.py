@@ -1,4 +1,4 @@
-"""When enough was measured. Pure functions of the trials made so far; each answers in words, or None: go on."""
+"""Stopping rules of a measurement: pure functions of the trials so far that return a reason to stop, or None."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from benchmarks.stats.summary import median_interval, percentile, supports
 __all__ = ["MOST_TRIALS", "enough_pairs", "enough_trials", "judge_pairs"]
 
 MOST_TRIALS = 30
-"""Of one model measured alone; what they do not settle is not a matter of more trials."""
+"""Limit for one model measured alone; what this many do not settle, more would not either."""
 
 _ERROR = 0.05
 _FEWEST_PAIRS = 2  # fewer have no interval
-_FEWEST_FOR_A_VERDICT = 6  # fewer have none of 95 %
+_FEWEST_FOR_A_VERDICT = 6  # fewer have no 95 % interval
 
 
 def enough_trials(trials: Sequence[Trial], settings: Settings, *, spent: bool) -> str | None:
-    """Return whether one model was measured often enough: its percentile is known as well as was asked for.
+    """Return why one model was measured enough (its percentile is known as precisely as requested), or None.
 
     Parameters
     ----------
     trials : sequence of Trial
-        Made so far.
+        Trials made so far.
     settings : Settings
         ``trials`` fixes their number; else ``percentile`` and ``half_width`` decide.
     spent : bool
@@ -51,9 +51,9 @@ def enough_trials(trials: Sequence[Trial], settings: Settings, *, spent: bool) -
 
 
 def enough_pairs(baseline: Arm, candidate: Arm, settings: Settings, *, spent: bool) -> str | None:
-    """Return whether a comparison can end: its verdict is clear, or more pairs would not be looked at.
+    """Return why a comparison can end (its verdict is clear, or more pairs would not be analysed), or None.
 
-    When one arm failed the other one is measured as if alone.
+    If one arm failed, the other is measured as if alone.
 
     Parameters
     ----------
@@ -78,17 +78,18 @@ def enough_pairs(baseline: Arm, candidate: Arm, settings: Settings, *, spent: bo
 
 
 def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> Decision:
-    """Return what the pairs made so far show.
+    """Return the decision from the pairs made so far.
 
-    A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.stats.sequential_test`.
-    Fewer than 6 pairs, and pairs of a quick measurement, have an interval and no verdict.
+    If the number of pairs was fixed in advance, they are analysed once, at the end; else see
+    `benchmarks.stats.sequential_test`. Fewer than 6 pairs, and pairs of a quick measurement, give an interval but no
+    verdict.
 
     Parameters
     ----------
     ratios : sequence of float
         log(baseline / candidate) of at least two pairs.
     settings : Settings
-        Margin, strictness, when is looked, and the number of pairs if it is fixed.
+        Margin, strictness, times of analysis, and the number of pairs if fixed.
     spent : bool
         Whether no further pair will be made.
     """
@@ -132,9 +133,9 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
 
 
 def _half_width(trials: Sequence[Trial], share: float) -> float | None:
-    """Return how well a percentile is known: half-width of the interval of the trials' own percentiles, as a share.
+    """Return the relative half-width of the interval of the trials' own percentiles.
 
-    None where a single trial has too few calls to show the percentile.
+    None if a single trial has too few calls to show the percentile.
     """
     calls = [trial.calls_ns for trial in trials]
     if not all(supports(len(one), share) for one in calls):

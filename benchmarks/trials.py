@@ -1,7 +1,7 @@
-"""When which process runs: fresh processes for each trial, blocks of live ones in turn, until the answer is known.
+"""Schedule of the measured processes: fresh ones for each trial, run in alternating blocks until the answer is known.
 
-A trial is one fresh process of one model. With two models the trials come in pairs: both processes are alive, and their
-blocks alternate in balanced random order while the other one rests, so that whatever the machine does hits both alike.
+A trial is one fresh process of one model. With two models, trials come in pairs: both processes are alive, and their
+blocks alternate in balanced random order while the other one rests, so that disturbances hit both alike.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = ["Enough", "Schedule"]
 _KEYS = ("baseline", "candidate")
 
 Enough = Callable[[bool], str | None]
-"""Says in words why no further trial is needed, else None. The argument: whether the budget is spent."""
+"""Returns in words why no further trial is needed, else None. The argument tells whether the budget is spent."""
 
 
 class Schedule:
-    """Runs the trials of one or two arms, and goes on with those that still work.
+    """Runs the trials of one or two arms, and continues with those that still work.
 
     Parameters
     ----------
     arms : sequence of PreparedArm
         One, or the baseline and the candidate.
     settings : Settings
-        How long and how often is measured.
+        How long and how often to measure.
     say : callable
         Receives one short line for each step.
     launch : Launch
@@ -50,7 +50,7 @@ class Schedule:
     journal : Journal or None
         Receives each trial as it ends.
     costs : sequence of Cost
-        Of the arms, for the journal; empty where one model is measured alone.
+        Costs of the arms, for the journal; empty if there are none.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Schedule:
         self._costs = costs
         before = [trial.order for arm in arms for trial in arm.trials]
         self._n_launched = max(before, default=-1) + 1
-        # What goes on does not repeat the orders of what came before.
+        # A continued measurement must not repeat the orders of the earlier one.
         self._rng = random.Random(settings.seed if not before else f"{settings.seed} after {len(before)}")
 
     def run(self, enough: Enough) -> list[Measurement]:
-        """Measure until `enough` says so; one record for each arm, in their order."""
+        """Measure until `enough` returns a reason; return one record per arm, in order."""
         names = " and ".join(arm.subject.label for arm in self._arms)
         backends = " and ".join(dict.fromkeys(arm.subject.backend for arm in self._arms))
         with self._machine.measuring(f"{names} on {backends}", self._say) as observer:
@@ -109,7 +109,7 @@ class Schedule:
         deadline_s = self._machine.now_s() + self._settings.budget_s
         trial_s = 0.0
         while active := [arm for arm in self._arms if arm.failure is None]:
-            # A trial that cannot end before the budget is not begun.
+            # Do not start a trial that would end after the budget.
             now_s = self._machine.now_s()
             if (ended := enough(now_s + trial_s > deadline_s)) is not None:
                 return ended
@@ -199,7 +199,7 @@ class Schedule:
         return self._rng.sample(range(n), n)
 
     def _balanced_orders(self, rounds: int, n: int) -> list[list[int]]:
-        """Random orders, each as often as its mirror image (one round more where their number is odd)."""
+        """Return random orders, each as often as its mirror image (one more if the number is odd)."""
         orders: list[list[int]] = []
         for _ in range(math.ceil(rounds / 2)):
             order = self._shuffled(n)
@@ -231,7 +231,7 @@ class Schedule:
 
 @dataclass
 class _Live:
-    """One process of a trial that is under way."""
+    """One process of a running trial."""
 
     arm: PreparedArm
     worker: MeasuredWorker
@@ -243,7 +243,7 @@ class _Live:
     energy_calls: int = 0
 
     def block(self, n_calls: int, n_dropped: int, meter: EnergyMeter | None) -> None:
-        """Make one block of calls, with what it takes of energy where that is counted."""
+        """Run one block of calls, and add up its energy if that is measured."""
         if meter is None:
             self.blocks.append(self.worker.block(n_calls, n_dropped))
             return
@@ -285,4 +285,4 @@ class _TookPart(TypedDict):
 
 
 class _ArmFailedError(Exception):
-    """One arm of a trial failed; it knows why."""
+    """One arm of a trial failed; the reason is stored in the arm."""

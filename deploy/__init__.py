@@ -1,13 +1,13 @@
-"""Measure, export and bundle networks from Python, and the command line that does the same.
+"""Python API and command line of prune-deploy: measure, export and bundle networks.
 
     import deploy
     results = deploy.bench("pruned.onnx", against="dense.onnx", backends=("ort", "openvino"))
 
-What stands here is all that a script or a notebook needs (docs/python.md); it is loaded when it is first used.
+The names exported here are all that a script or a notebook needs (docs/python.md); each is imported on first use.
 
-`sources` and `networks` become `bundles` by `exporting` and `plans`; `tables` say what widths cost; `run` goes
-from a recipe to `results`, and `studies` asks many at once. `report` shows them, `cli` holds the commands, `files`
-writes.
+Subpackages: `sources` and `networks` provide networks and data; `exporting` and `plans` turn them into `bundles`;
+`tables` say what widths cost; `run` goes from a recipe to `results`, and `studies` compares many of them. `report`
+shows results, `cli` holds the commands, `files` writes files.
 """
 
 from importlib import import_module

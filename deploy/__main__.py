@@ -1,4 +1,4 @@
-"""``python -m deploy``."""
+"""Entry point of ``python -m deploy``."""
 
 from prune_deploy import main
 

@@ -1,17 +1,17 @@
-"""What can go wrong above pruning, compiling and measuring.
+"""Errors of the package `deploy`; pruning, compiling and measuring have their own.
 
 DeployError                 root; the command line prints it as one line and exits with 2
 ├── RecipeError             a recipe is missing, malformed, or has an unknown key
-├── CheckFileError          a check file is missing or malformed, or its baseline cannot be had
+├── CheckFileError          a check file is missing or malformed, or its baseline cannot be obtained
 ├── SourceError             a network, its weights or a data set cannot be found or read
 ├── ExportError             the network cannot be exported, or the ONNX file is not valid
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
 ├── HistoryError            a history file is missing, not one of ours, damaged, or cannot be written
-├── BoardError              a board cannot be reached, lacks something, or answers with what is not ours
-├── ExtraMissingError       a command needs an optional part that is not installed
-└── CallError               a call from Python that another package refused; its cause is what that raised
+├── BoardError              a board cannot be reached, lacks something, or sends an answer that is not ours
+├── ExtraMissingError       a command needs an extra that is not installed
+└── CallError               a call from Python failed in another package; its cause is the original error
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "is_mistake",
 ]
 
-# Recognised by name, so that answering a mistake imports no package that the work itself did not need.
+# Recognised by name, so that reporting a mistake imports no package that the work itself did not need.
 _ROOTS = {
     ("backends.errors", "BackendError"),
     ("benchmarks.errors", "BenchmarkError"),
@@ -54,7 +54,7 @@ class RecipeError(DeployError, ValueError):
 
 
 class CheckFileError(DeployError, ValueError):
-    """A check file is missing or malformed, or its baseline cannot be had."""
+    """A check file is missing or malformed, or its baseline cannot be obtained."""
 
 
 class SourceError(DeployError):
@@ -82,35 +82,35 @@ class HistoryError(DeployError):
 
 
 class BoardError(DeployError):
-    """A board cannot be reached, lacks something, or answers with what is not ours."""
+    """A board cannot be reached, lacks something, or sends an answer that is not ours."""
 
 
 class ExtraMissingError(DeployError):
-    """A command needs an optional part that is not installed."""
+    """A command needs an extra that is not installed."""
 
 
 class CallError(DeployError):
-    """A call from Python failed where measuring, compiling or pruning refuses; ``__cause__`` is what they raised."""
+    """A call from Python failed in measuring, compiling or pruning; ``__cause__`` is the original error."""
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Return whether this is something that one of our packages raises on purpose."""
+    """Return whether one of our packages raised this error on purpose."""
     return bool(_ROOTS & {(kind.__module__, kind.__name__) for kind in type(error).__mro__})
 
 
 @contextmanager
 def as_call_errors(*passing: type[Exception]) -> Iterator[None]:
-    """Raise what the other packages raise on purpose as `CallError`, with the same line.
+    """Turn errors that the other packages raise on purpose into `CallError`, with the same message in one line.
 
     Parameters
     ----------
     *passing : type
-        Errors that pass as they are.
+        Errors that pass unchanged.
 
     Raises
     ------
     DeployError
-        The work raised a mistake; anything else passes as it is.
+        The block raised one of these errors; anything else passes unchanged.
     """
     try:
         yield

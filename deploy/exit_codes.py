@@ -1,4 +1,4 @@
-"""What the exit code of ``deploy`` means."""
+"""Exit codes of ``deploy``, and the code of a set of results."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ OK = 0
 REGRESSION = 1
 """The candidate is slower than the baseline."""
 USAGE = 2
-"""A mistake of the user, or something that this machine lacks, or a model that could not be measured; one line on
-stderr says what to do."""
+"""A user error, something that this machine lacks, or a model that could not be measured; one line on stderr says
+what to do."""
 INCONCLUSIVE = 3
-"""The samples that were made do not decide."""
+"""The samples taken do not decide."""
 UNFIT = 4
 """The machine was not fit for measuring: its numbers should not be believed."""
 WRONG_ANSWERS = 5
 """A compiled model's answers differ from the reference."""
 TARGET_NOT_REACHED = 6
-"""No network within the drop of accuracy that is allowed reached the target: the best one found is kept."""
+"""No network within the allowed accuracy drop reached the target: the best one found is kept."""
 DIFFERENT = 7
 """Two plans keep different units."""
 DEFECT = 70
 """A bug in prune-deploy."""
 INTERRUPTED = 130
 READER_LEFT = 141
-"""Whoever read the output left before it ended, as `head` does: what a shell reports for SIGPIPE."""
+"""The reader of the output closed it early, as `head` does: what a shell reports for SIGPIPE."""
 
 
 def exit_code(results: Results) -> int:
-    """Return the exit code of a measurement: the gravest of what happened.
+    """Return the exit code of a measurement: that of the most serious outcome.
 
-    Wrong answers come first, then what could not be measured; a verdict of an unfit machine does not count.
+    Wrong answers come first, then models that could not be measured; a verdict from an unfit machine does not count.
     """
     if (code := measured_code(results.all_measurements(), accept_unfit=results.accepts_unfit)) != OK:
         return code
@@ -66,7 +66,7 @@ def exit_code(results: Results) -> int:
 
 
 def run_code(results: Results) -> int:
-    """Return the exit code of ``deploy run``: a network that got slower is an answer, a missing backend is not."""
+    """Return the exit code of ``deploy run``: a slower network is a valid answer, a missing backend is not."""
     if any(not one.agrees for one in results.answers()):
         return WRONG_ANSWERS
     missing, accepted = bool(results.skipped), results.accepts_unfit
@@ -78,23 +78,23 @@ def run_code(results: Results) -> int:
 
 
 def code_of(results: Results) -> int:
-    """Return the exit code that the command ended with that made these results."""
+    """Return the exit code of the command that made these results."""
     return exit_code(results) if results.recipe is None else run_code(results)
 
 
 def measured_code(
     measured: Iterable[Measurement | LoadMeasurement], *, missing: bool = False, accept_unfit: bool = False
 ) -> int:
-    """Return the exit code of a command that measured, verdicts left out: a model that got slower is an answer.
+    """Return the exit code of a command that measured, ignoring verdicts: a slower model is a valid answer.
 
     Parameters
     ----------
     measured : iterable of Measurement or LoadMeasurement
         All of them.
     missing : bool, default=False
-        Whether something that was asked for is not there.
+        Whether something that was requested is missing.
     accept_unfit : bool, default=False
-        Whether the user believes an unfit machine.
+        Whether the user accepts results from an unfit machine.
     """
     every = list(measured)
     kinds = {one.failure_kind for one in every if one.failure is not None}

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a run, read from YAML, closed against misspelt keys. Imports no torch."""
+"""Recipes: all settings of a run, read from YAML; unknown keys are errors. Imports no torch."""
 
 from __future__ import annotations
 
@@ -45,28 +45,34 @@ _MAX_BYTES = 1 << 20
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, closed against unknown keys; without fields of its own an empty mapping."""
+    """A part of a recipe: frozen, refuses unknown keys; without fields of its own it is an empty mapping."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TargetSpec(Section):
-    """Exactly one of: the kept share of one cost, the removed share of channels per layer pattern, or a speed."""
+    """Exactly one of: a kept share of one cost, the removed share of channels per layer pattern, or a speed."""
 
     flops: float | None = Field(None, gt=0, lt=1, description="share of the dense FLOPs that is kept, at most")
-    macs: float | None = Field(None, gt=0, lt=1, description="the same of multiply-accumulates")
+    macs: float | None = Field(None, gt=0, lt=1, description="the same for multiply-accumulates")
     params: float | None = Field(None, gt=0, lt=1, description="share of the dense parameters that is kept, at most")
-    weight_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes that are saved")
-    activation_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes of layers' results")
+    weight_bytes: float | None = Field(None, gt=0, lt=1, description="the same for the bytes of the saved tensors")
+    activation_bytes: float | None = Field(
+        None, gt=0, lt=1, description="the same for the bytes of the layers' outputs"
+    )
     ratios: dict[str, float] | None = Field(None, description="share of channels removed, by pattern of layer names")
     speed_up: float | None = Field(None, gt=1, description="how many times faster than the dense network, measured")
-    latency_ms: float | None = Field(None, gt=0, description="milliseconds of one call, measured")
-    on: str | None = Field(None, description="backend of a speed; default: the first that is measured")
-    threads: PositiveInt | None = Field(None, description="of one inference, for a speed; default: those of `bench`")
-    by: Cost | None = Field(
-        None, description="of a speed: decide by this cost; the share that gives the time is searched"
+    latency_ms: float | None = Field(None, gt=0, description="milliseconds per call, measured")
+    on: str | None = Field(None, description="backend for a speed target; default: the first one measured")
+    threads: PositiveInt | None = Field(
+        None, description="threads of one inference, for a speed target; default: those of `bench`"
     )
-    tolerance: float = Field(0.01, gt=0, lt=1, description="of a speed: how far off it may be, as a share of dense")
+    by: Cost | None = Field(
+        None, description="for a speed target: decide by this cost; the share that gives the time is searched for"
+    )
+    tolerance: float = Field(
+        0.01, gt=0, lt=1, description="for a speed target: how far off it may be, as a share of dense"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> TargetSpec:
@@ -82,16 +88,16 @@ class TargetSpec(Section):
 
     @property
     def is_speed(self) -> bool:
-        """Whether it is a speed, which needs a latency table."""
+        """Whether the target is a speed, which needs a latency table."""
         return self.speed_up is not None or self.latency_ms is not None
 
     def at(self, reach: float, share: float) -> TargetSpec:
-        """Return a milder target, or one beyond this.
+        """Return a milder or a stricter target.
 
         Parameters
         ----------
         reach : float
-            0: the dense network, 1: this target.
+            0: the dense network, 1: this target, above 1: beyond it.
         share : float
             What this target asks for, as a share of the dense network's cost or time.
         """
@@ -100,7 +106,7 @@ class TargetSpec(Section):
         return self.model_copy(update={self.as_target().of: share**reach})
 
     def as_target(self) -> Target:
-        """Convert a target that is no speed to the noun that pruning methods know."""
+        """Convert a target that is not a speed to the class that pruning methods take."""
         if self.ratios is not None:
             return Target(of="ratios", ratios=self.ratios)
         of = next(name for name in COSTS if getattr(self, name) is not None)
@@ -111,28 +117,32 @@ class Prune(Section):
     """How the network is made smaller."""
 
     method: str = Field("taylor", description="one of `deploy list`")
-    settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method")
     target: TargetSpec
     also: tuple[TargetSpec, ...] = Field(
-        (), description="other speeds that are met as well; `target: [first, second]` says the same"
+        (), description="other speeds to meet as well; `target: [first, second]` is equivalent"
     )
     multiple_of: PositiveInt | Literal["auto"] = Field(
-        1, description="kept channel counts are a multiple of this; auto, the default of a speed: as its table shows"
+        1,
+        description="kept channel counts are a multiple of this; auto, the default for a speed target: as its table "
+        "shows",
     )
     min_units: PositiveInt = 1
     min_fraction: float = Field(0.0, ge=0, le=1)
-    exclude: tuple[str, ...] = Field((), description="layers, or modules with all in them, that stay whole (patterns)")
-    bounds: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="least and most share of channels kept, by pattern of layer names"
+    exclude: tuple[str, ...] = Field(
+        (), description="layers, or modules with everything in them, that stay whole (patterns)"
     )
-    max_units_per_step: PositiveInt | None = Field(None, description="channels that one removal takes at most")
+    bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="minimum and maximum share of channels kept, by pattern of layer names"
+    )
+    max_units_per_step: PositiveInt | None = Field(None, description="maximum number of channels per removal")
     max_fraction_per_step: float | None = Field(None, gt=0, le=1, description="the same as a share of all channels")
     exact_only: bool = Field(False, description="leave channels whole where removing differs from masking")
     attention: Attention = Field("heads", description="remove whole heads, or one position of every head")
     form: Literal["auto", "module", "graph"] = Field("auto", description="the network's own module, or its graph")
     outputs: tuple[str, ...] = Field((), description="outputs whose channels stay (patterns of names); empty: all")
-    batch_size: PositiveInt = Field(64, description="of the batches that methods score and fine-tune on")
-    lr: float = Field(1e-3, gt=0, description="of the updates between two removals (iterative methods)")
+    batch_size: PositiveInt = Field(64, description="batch size for scoring and fine-tuning by the method")
+    lr: float = Field(1e-3, gt=0, description="learning rate of the updates between two removals (iterative methods)")
 
     @model_validator(mode="before")
     @classmethod
@@ -158,7 +168,7 @@ class Prune(Section):
 
     @property
     def targets(self) -> tuple[TargetSpec, ...]:
-        """All targets, that are met together."""
+        """All targets; they are met together."""
         return (self.target, *self.also)
 
     @field_validator("bounds")
@@ -168,7 +178,7 @@ class Prune(Section):
         return bounds
 
     def constraints(self, block: int = 1) -> Constraints:
-        """Convert to the noun that pruning methods know; `block` is what ``multiple_of: auto`` means."""
+        """Convert to the class that pruning methods take; `block` is the value of ``multiple_of: auto``."""
         return Constraints(
             multiple_of=block if self.multiple_of == "auto" else self.multiple_of,
             min_units=self.min_units,
@@ -200,7 +210,7 @@ class Bench(Section):
     device: str | None = Field(None, description="default: cpu, cuda for trt")
     batch: PositiveInt = 1
     trials: int | None = Field(None, ge=2, description="pairs of fresh processes; default: until the verdict is clear")
-    budget_s: float = Field(60.0, gt=0, description="seconds for each backend; no process is started after them")
+    budget_s: float = Field(60.0, gt=0, description="seconds for each backend; no process is started after that")
     margin: float = Field(0.03, gt=0, lt=1, description="smallest effect that counts, as a share")
 
     @field_validator("backends")
@@ -219,9 +229,9 @@ class Recipe(Section):
     seed: NonNegativeInt = 0
     network: NetworkSpec
     data: DataSpec
-    train: TrainSettings | None = Field(None, description="leave out for a network that comes trained")
+    train: TrainSettings | None = Field(None, description="omit for a network that is already trained")
     prune: Prune
-    finetune: TrainSettings | None = Field(None, description="leave out to keep the weights that pruning left")
+    finetune: TrainSettings | None = Field(None, description="omit to keep the weights that pruning left")
     max_drop: float | None = Field(
         None,
         ge=0,
@@ -263,7 +273,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def recipe_of(document: dict[str, Any], where: str) -> Recipe:
-    """Read a recipe that was put together; `where` stands before what is wrong with it.
+    """Validate a recipe given as a mapping; `where` is the prefix of error messages.
 
     Raises
     ------
@@ -277,7 +287,7 @@ def recipe_of(document: dict[str, Any], where: str) -> Recipe:
 
 
 def with_data_root(recipe: _Recipe, root: Path | None) -> _Recipe:
-    """Return the recipe with its data sets in another directory; as it is where none is given."""
+    """Return the recipe with its data sets in another directory; unchanged if none is given."""
     if root is None:
         return recipe
     data: DataSpec = recipe.data  # type: ignore[attr-defined]  # both kinds of recipes have it
@@ -285,7 +295,7 @@ def with_data_root(recipe: _Recipe, root: Path | None) -> _Recipe:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of keys and values.
+    """Read a YAML file that holds a mapping.
 
     Raises
     ------

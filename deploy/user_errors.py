@@ -1,7 +1,7 @@
-"""A mistake of the user is one line and exit code 2, a defect of ours one line and 70: here and in child processes.
+"""Top-level error handling: a user error is one line and exit code 2, a bug one line and 70, in child processes too.
 
-SIGTERM and SIGHUP end a command as Ctrl-C does: by an exception, so that everything is cleared up. One that is ignored,
-as by ``nohup``, stays ignored.
+SIGTERM and SIGHUP end a command as Ctrl-C does: by an exception, so that everything is cleaned up. A signal that is
+ignored, as under ``nohup``, stays ignored.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _OPTIONAL = {
 }
 _ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _PATIENCE_S = 10.0
-"""Another signal within this time does not disturb the clearing up."""
+"""Further signals within this time do not interrupt the clean-up."""
 _LONGEST = 200
-"""Characters of an exception that the line shows; the report has them all."""
+"""Characters of an exception that the line shows; the bug report has them all."""
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
     | {errno.ENAMETOOLONG, errno.ELOOP}
@@ -50,22 +50,22 @@ _DISK_ERRORS = frozenset(
 
 
 def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
-    """Do `work` and exit: a mistake of the user is one line on stderr and exit code 2, never a traceback.
+    """Call `work` and exit: a user error is one line on stderr and exit code 2, never a traceback.
 
-    Any other exception is a defect of ours: exit code 70, and the traceback is in a file that the line names. A signal
-    is one line, and 128 and its number. What is printed is `printable`.
+    Any other exception is a bug: exit code 70, and the line names the file with the traceback. A signal is one line,
+    and exit code 128 plus its number. Output is made `printable`.
 
     Parameters
     ----------
     work : callable
-        What is done.
+        Called without arguments.
     quiet : bool, default=False
-        Say nothing of a signal: the parent, which passed it on, does.
+        Print nothing for a signal: the parent, which passed it on, does.
     """
     with printable_streams(), _endings() as ending:
         try:
             work()
-            _forget_reader()  # a signal may come while a reader lets it wait
+            _forget_reader()  # a signal may come while this waits for the reader
         except BaseException as error:  # noqa: BLE001 - a signal may turn into another one inside a library
             if ending.number or isinstance(error, KeyboardInterrupt):
                 _interrupted(ending.number or signal.SIGINT, quiet=quiet)
@@ -74,11 +74,11 @@ def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
 
 
 class _EndedError(KeyboardInterrupt):
-    """What a signal raises. Python ends itself by SIGINT after a plain KeyboardInterrupt in code made of text."""
+    """Raised by a signal. After a plain KeyboardInterrupt in code run from a string, Python kills itself by SIGINT."""
 
 
 class _Ending:
-    """The handler of the signals that end a command."""
+    """Handler of the signals that end a command."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -93,7 +93,7 @@ class _Ending:
         raise _EndedError
 
     def swallowed(self, raised: sys.UnraisableHookArgs) -> None:
-        """Send the signal again where it came while no exception can be raised, as in a destructor."""
+        """Send the signal again if it came where no exception can be raised, as in a destructor."""
         if not issubclass(raised.exc_type, KeyboardInterrupt) or not self.number:
             sys.__unraisablehook__(raised)
             return
@@ -103,7 +103,7 @@ class _Ending:
         self._again.start()
 
     def done(self) -> None:
-        """Send nothing any more: the command is at its end, and nobody would take it."""
+        """Stop sending: the command is at its end, and nothing would handle the signal."""
         if self._again is not None:
             self._again.cancel()
 
@@ -140,11 +140,11 @@ def _interrupted(number: int, *, quiet: bool) -> NoReturn:
 def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
     """Say in one line what went wrong, and exit."""
     if isinstance(error, SystemExit):
-        # Of a child that a signal ended, or the command line's own answer to Ctrl-C, which says nothing.
+        # From a child that a signal ended, or the command line's own silent exit on Ctrl-C.
         if number := next((one for one in _ENDINGS if error.code == 128 + one), None):
             _interrupted(number, quiet=quiet)
         _forget_reader()
-        if isinstance(error.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
+        if isinstance(error.__context__, BrokenPipeError):  # typer exits with 1 then, which is a verdict here
             raise SystemExit(READER_LEFT) from None
         raise error
     if isinstance(error, BrokenPipeError):
@@ -169,7 +169,7 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
 
 
 def _forget_reader() -> None:
-    """Write out what is left for standard output; where nobody reads it any more, that changes no exit code."""
+    """Flush standard output; if nobody reads it any more, that does not change the exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -177,7 +177,7 @@ def _forget_reader() -> None:
 
 
 def _written(error: BaseException) -> str:
-    """Write the report of a defect, and return where it is."""
+    """Write the bug report, and return where it is."""
     about = f"{' '.join(sys.argv)}\nPython {platform.python_version()} on {platform.platform()}\n\n"
     text = about + "".join(traceback.format_exception(error))
     try:

@@ -1,7 +1,7 @@
 """The pytest plug-in: ``deploy_compare``, ``deploy_measure`` and the marker ``model_speed``; see docs/ci/pytest.md.
 
-It is loaded into the tests of people who have packages called ``deploy``, ``benchmarks`` or ``tests`` of their own, so
-nothing here imports anything of ours: a process of ours is asked (`asking`), and its answer is a file.
+It is loaded into test suites whose projects may have their own packages called ``deploy``, ``benchmarks`` or
+``tests``, so it imports none of our other packages: a separate process measures (`asking`) and answers with a file.
 """
 
 from prune_deploy_pytest.fixtures import DeployCompare, DeployMeasure

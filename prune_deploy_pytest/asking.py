@@ -1,7 +1,7 @@
-"""Ask a process of ours to measure: it runs elsewhere, under the lock of the machine, and writes one file.
+"""Start a separate process that measures: it takes the lock of the machine and writes its answer to one file.
 
-It finds our packages before any other, whatever the tests have in their folder or in ``PYTHONPATH``, and ends with this
-process, however this one ends.
+It finds our packages before any others, whatever is in the folder of the tests or in ``PYTHONPATH``, and ends with
+this process, however this one ends.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from prune_deploy_pytest.records import ModelSpeedError
 __all__ = ["COMMAND", "TIMER", "ask"]
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "deploy.ci.benchmark.for_pytest")
-"""What is started, with a file for the question and one for the answer."""
+"""Command of the process; its arguments are a file for the request and one for the answer."""
 TIMER = pytest.StashKey[tuple[Any, float]]()
-"""In a test's stash: the settings that pytest-timeout has set its timer by, and when."""
+"""In a test's stash: the settings of pytest-timeout's timer, and when it was set."""
 
 _PACKAGES = Path(__file__).resolve().parents[1]
 _GRACE_S = 10.0
 _TRACING = ("COV_CORE_", "COVERAGE_PROCESS_")
-"""Beginnings of variables by which coverage traces every process that the tests start: one that measures is slower."""
+"""Prefixes of variables by which coverage traces every process of the tests, which slows down one that measures."""
 _LAST_WORDS_BYTES = 1 << 14
 
 
 def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str, Any]:
-    """Measure in a process of ours, and return its answer.
+    """Measure in a separate process, and return its answer.
 
-    The clock of pytest-timeout stands still meanwhile: how long the machine is busy with somebody else's measurement
-    is not the test's fault, and the measuring itself ends with its budget.
+    The timer of pytest-timeout is stopped meanwhile: a test must not fail because the machine is busy with another
+    measurement, and the measuring itself ends with its budget.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str
     Raises
     ------
     ModelSpeedError
-        The process did not come to an answer: it could not be started, or died.
+        The process gave no answer: it could not be started, or died.
     """
     __tracebackhide__ = True
     question, answered = folder / "request.json", folder / "answer.json"
@@ -73,7 +73,7 @@ def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of numpy, or an array of numbers, as JSON can hold it."""
+    """Convert a numpy number or an array of numbers to a JSON value."""
     return value.tolist() if hasattr(value, "tolist") else list(value)
 
 
@@ -82,7 +82,7 @@ def _run(command: list[str], words: Any) -> int:
     path = os.pathsep.join(filter(None, (str(_PACKAGES), around.get("PYTHONPATH"))))
     with subprocess.Popen(
         command,
-        stdin=subprocess.PIPE,  # its hang-up is how it learns of the end of this process
+        stdin=subprocess.PIPE,  # closed when this process ends, which tells the child to stop
         stdout=words,
         stderr=subprocess.STDOUT,
         env={**around, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
@@ -96,7 +96,7 @@ def _run(command: list[str], words: Any) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it and all it has started: in order, if it does so in some seconds."""
+    """End the process and all its children: gracefully, or by force after some seconds."""
     if hasattr(os, "killpg"):
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGINT)

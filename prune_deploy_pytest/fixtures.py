@@ -1,4 +1,4 @@
-"""The two fixtures: measure in a process of ours, and turn its answer into an assertion."""
+"""The two fixtures: measure in a separate process, and turn its answer into an assertion."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["DeployCompare", "DeployMeasure"]
 
 
 class _Answered(NamedTuple):
-    """What came back."""
+    """The answer of the measuring process, with the options in effect and the results file."""
 
     answer: dict[str, Any]
     options: dict[str, Any]
@@ -37,7 +37,7 @@ class _Answered(NamedTuple):
 
 
 class _Asking:
-    """What both fixtures do: one for each test."""
+    """Common base of both fixtures; one instance for each test."""
 
     name = ""
 
@@ -75,7 +75,7 @@ class _Asking:
         return _Answered(answer, options, self._kept(results))
 
     def _kept(self, results: Path) -> Path:
-        """Copy the results to the folder where they are kept; return where they are."""
+        """Copy the results to the folder that keeps them, if one is set; return their path."""
         folder = results_folder(self._config)
         if folder is None:
             return results
@@ -91,7 +91,7 @@ class _Asking:
         return kept
 
     def _number(self) -> int:
-        """Return how many times this run of the test has measured, the present one included."""
+        """Return how many times this run of the test has measured, including the current one."""
         return len(self._item.stash[ANSWERS]) - self._before + 1
 
     def _settle(self, answered: _Answered) -> None:
@@ -126,21 +126,21 @@ class DeployCompare(_Asking):
     name = "deploy_compare"
 
     def __call__(self, candidate: File, baseline: File, **options: Unpack[CompareOptions]) -> ComparedModels:
-        """Measure two models in turn: faster and equivalent pass, all else is an assertion with the answer in one line.
+        """Measure two models in turn: faster or equivalent passes, anything else fails with the answer in one line.
 
         Parameters
         ----------
         candidate, baseline : str or path
-            ONNX files, or folders of bundles, from the current folder on.
+            ONNX files, or folders of bundles, relative to the current folder.
         **options
-            See docs/ci/pytest.md; what is left out is as the marker ``model_speed``, command line or ini file say.
+            See docs/ci/pytest.md; omitted ones come from the marker ``model_speed``, the command line or the ini file.
 
         Raises
         ------
         AssertionError
-            The candidate is slower, answers wrongly or does not run; or as the policies say.
+            The candidate is slower, gives wrong answers or does not run; or as the policies say.
         pytest.UsageError
-            An argument makes no sense, or a file is missing.
+            An argument is invalid, or a file is missing.
         ModelSpeedError
             The measuring process died.
         """
@@ -156,22 +156,22 @@ class DeployMeasure(_Asking):
     name = "deploy_measure"
 
     def __call__(self, model: File, **options: Unpack[MeasureOptions]) -> MeasuredModel:
-        """Measure one model; what its times may be, the test says: ``assert deploy_measure("m.onnx").p50_ms < 8``.
+        """Measure one model; the test asserts its limits: ``assert deploy_measure("m.onnx").p50_ms < 8``.
 
         Parameters
         ----------
         model : str or path
-            ONNX file, or folder of a bundle, from the current folder on.
+            ONNX file, or folder of a bundle, relative to the current folder.
         **options
-            See `DeployCompare`. With ``percentile=99`` it is measured until p99 is known well, and a budget that is too
-            short to tell it is inconclusive.
+            See `DeployCompare`. With ``percentile=99`` it is measured until p99 is known well; if the budget is too
+            short for that, the outcome is inconclusive.
 
         Raises
         ------
         AssertionError
-            The model answers wrongly or does not run; or as the policies say.
+            The model gives wrong answers or does not run; or as the policies say.
         pytest.UsageError
-            An argument makes no sense, or a file is missing.
+            An argument is invalid, or a file is missing.
         ModelSpeedError
             The measuring process died.
         """
@@ -185,7 +185,7 @@ class DeployMeasure(_Asking):
 
 
 def _require_percentile(answer: dict[str, Any], percentile: float) -> None:
-    """Call a measurement inconclusive that was too short for the percentile it was made for."""
+    """Mark a measurement as inconclusive if it was too short for its percentile."""
     (row,) = answer["document"]["benchmarks"]
     name = f"p{percentile:g}".replace(".", "")
     if row["extra_info"][f"{name}_s"] is None:
@@ -198,7 +198,7 @@ def _as_file(inputs: File | Mapping[str, Any], folder: Path) -> str:
     if not isinstance(inputs, Mapping):
         return os.fspath(inputs)
     __tracebackhide__ = True
-    import numpy as np  # whoever gives arrays has it loaded
+    import numpy as np  # already loaded by a test that has arrays
 
     file = folder / "inputs.npz"
     try:

@@ -1,4 +1,4 @@
-"""What is measured with: the argument, else the marker, the command line, the ini file, or the default."""
+"""Options of the fixtures, from the arguments, else the marker, the command line, the ini file, or the defaults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ File: TypeAlias = str | os.PathLike[str]
 
 
 class _Options(TypedDict, total=False):
-    """What both fixtures take, see docs/ci/pytest.md."""
+    """Options of both fixtures, see docs/ci/pytest.md."""
 
     backend: str
     precision: str
@@ -49,14 +49,14 @@ class _Options(TypedDict, total=False):
 
 
 class CompareOptions(_Options, total=False):
-    """Of ``deploy_compare``."""
+    """Options of ``deploy_compare``."""
 
     margin: float
     strict: bool
 
 
 class MeasureOptions(_Options, total=False):
-    """Of ``deploy_measure``."""
+    """Options of ``deploy_measure``."""
 
     percentile: float
 
@@ -64,7 +64,7 @@ class MeasureOptions(_Options, total=False):
 MARKER = "model_speed"
 
 POLICIES = ("inconclusive", "unfit", "unavailable")
-"""Arguments that say what becomes of an answer; the process that measures does not know them."""
+"""Arguments that say what follows from an answer; they are not passed to the measuring process."""
 
 _CHOICES = ("fail", "warn", "skip")
 _PERCENTILES = (50, 90, 99, 99.9)
@@ -75,7 +75,7 @@ _DEFAULTS: dict[str, Any] = {
     "percentile": 50,
     **dict.fromkeys(POLICIES, "fail"),
 }
-"""Of other arguments the process that measures has its own."""
+"""The measuring process has its own defaults for the other arguments."""
 _KNOWN = CompareOptions.__annotations__ | MeasureOptions.__annotations__
 _CONFIGURED = {
     "budget_s": ("budget", "SECONDS", "seconds for each comparison or measurement; default: 60"),
@@ -91,12 +91,12 @@ _CONFIGURED = {
     ),
     "unavailable": ("unavailable", "POLICY", "what a backend that cannot run here is: fail or skip; default: fail"),
 }
-"""Argument -> option of the command line and the ini file, its metavar and help."""
+"""Argument -> option on the command line and in the ini file, its metavar and help."""
 _RESULTS = ("results", "DIR", "keep the results of each comparison and measurement in this folder, for deploy report")
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add the options of the command line and of the ini file."""
+    """Add the options to the command line and to the ini file."""
     group = parser.getgroup("prune-deploy", "speed of models (prune-deploy)")
     for name, metavar, text in (*_CONFIGURED.values(), _RESULTS):
         group.addoption(f"--deploy-{name}", dest=f"deploy_{name}", metavar=metavar, default=None, help=text)
@@ -104,7 +104,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def results_folder(config: pytest.Config) -> Path | None:
-    """Return where results are kept; None: nowhere."""
+    """Return the folder that keeps results; None if they are not kept."""
     if given := config.getoption("deploy_results"):
         return config.invocation_params.dir / str(given)
     if given := config.getini("deploy_results"):
@@ -113,7 +113,7 @@ def results_folder(config: pytest.Config) -> Path | None:
 
 
 def marked(item: pytest.Item) -> dict[str, Any]:
-    """Return what the markers of a test say, the closest one last.
+    """Return the arguments of a test's markers; the closest marker wins.
 
     Raises
     ------
@@ -133,23 +133,23 @@ def marked(item: pytest.Item) -> dict[str, Any]:
 def chosen(
     who: str, given: Mapping[str, Any], marks: Mapping[str, Any], known: Collection[str], config: pytest.Config
 ) -> dict[str, Any]:
-    """Return what is set, and the defaults of the rest; an argument that is None is not set.
+    """Return the options that are set, and the defaults of the others; an argument that is None is not set.
 
     Parameters
     ----------
     who : str
         The fixture, for the message.
     given, marks : Mapping
-        Arguments of the call and of the markers; those of the other fixture are passed over.
+        Arguments of the call and of the markers; in markers, those of the other fixture are ignored.
     known : collection of str
-        What the fixture takes.
+        Options of the fixture.
     config : pytest.Config
-        Of the session.
+        Configuration of the session.
 
     Raises
     ------
     pytest.UsageError
-        A value makes no sense; in one line.
+        A value is invalid; the message is one line.
     """
     __tracebackhide__ = True
     _require_known(who, given, known)
@@ -170,7 +170,7 @@ def _require_known(who: str, arguments: Mapping[str, Any], known: Collection[str
     __tracebackhide__ = True
     for name in arguments:
         if name not in known:
-            from difflib import get_close_matches  # a third of what importing this package takes
+            from difflib import get_close_matches  # a third of the import time of this package
 
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(sorted(known))}"
@@ -184,7 +184,7 @@ def _configured(name: str, option: str, config: pytest.Config) -> tuple[str, dic
 
 
 def _complaint(name: str, value: Any) -> str | None:
-    """Say what a value has to be, None where it is; what only the measuring process knows is left to that."""
+    """Say what a value must be, None if it is valid; what only the measuring process can check is left to it."""
     test, wanted = _RULES.get(name, (lambda _: True, ""))
     try:
         return None if test(value) else wanted

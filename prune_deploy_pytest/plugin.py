@@ -1,4 +1,4 @@
-"""The hooks of the plug-in: what pytest loads as ``prune_deploy``."""
+"""Fixtures and hooks of the plug-in, which pytest loads as ``prune_deploy``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BENCHMARK = "benchmark"
 
 @pytest.fixture
 def deploy_compare(request: pytest.FixtureRequest) -> DeployCompare:
-    """Compare two models: ``deploy_compare("new.onnx", "old.onnx", margin=0.03)``; slower is an assertion."""
+    """Compare two models: ``deploy_compare("new.onnx", "old.onnx", margin=0.03)``; fails if the new one is slower."""
     return DeployCompare(request)
 
 
@@ -39,12 +39,12 @@ def deploy_measure(request: pytest.FixtureRequest) -> DeployMeasure:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the command line and of the ini file."""
+    """Add the options to the command line and to the ini file."""
     add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and begin to record."""
+    """Register the marker, and start recording."""
     config.addinivalue_line(
         "markers",
         f"{MARKER}(**defaults): measures the speed of models; set by itself on tests that use deploy_compare or "
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
-    """Mark what measures, and let ``--benchmark-only`` and ``--benchmark-skip`` count it as a benchmark."""
+    """Mark tests that measure, and make ``--benchmark-only`` and ``--benchmark-skip`` treat them as benchmarks."""
     ours = [item for item in items if isinstance(item, pytest.Function) and _FIXTURES & set(item.fixturenames)]
     for item in ours:
         if item.get_closest_marker(MARKER) is None:
@@ -74,5 +74,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
-    """Note by what pytest-timeout has set its timer: it is stopped while this process waits for another one."""
+    """Note the settings of pytest-timeout's timer, which is stopped while a measuring process runs."""
     item.stash[TIMER] = (settings, time.monotonic())

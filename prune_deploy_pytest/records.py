@@ -1,4 +1,4 @@
-"""What the fixtures return, and what they raise and warn of besides assertions."""
+"""Records that the fixtures return, and the errors and warnings that they raise besides assertions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MS = 1e3
 
 
 class ModelSpeedError(Exception):
-    """The process that measures came to no answer; whether the model is fast is not known."""
+    """The measuring process gave no answer; whether the model is fast is unknown."""
 
 
 class ModelSpeedWarning(pytest.PytestWarning):
-    """A comparison that decided nothing, or a machine not fit for measuring, where the policy is ``warn``."""
+    """An inconclusive comparison, or an unfit machine, if the policy is ``warn``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +28,21 @@ class MeasuredModel:
     Parameters
     ----------
     model : str
-        Its name, after the file.
+        Its name, from the file.
     backend : str
-        Where it ran.
+        Backend that it ran on.
     p50_ms : float
         Median latency of one call, in milliseconds.
     p90_ms, p99_ms, p999_ms : float or None
-        None where fewer than 64, 662 and 6636 calls were timed.
+        None if fewer than 64, 662 and 6636 calls were timed.
     per_second : float
-        Examples a second, one call at a time.
+        Examples per second, one call at a time.
     peak_bytes : int
         Resident memory of the measured process.
     n_calls, n_processes : int
         Timed calls, and the processes that made them.
     machine : str
-        Fingerprint of the machine: times of different machines are not to be compared.
+        Fingerprint of the machine: times of different machines must not be compared.
     results_file : Path
         The results, for ``deploy report``.
     """
@@ -63,7 +63,7 @@ class MeasuredModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedModels:
-    """What came out of one comparison.
+    """Result of one comparison.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class ComparedModels:
     interval : (float, float)
         Its confidence interval.
     confidence : float
-        Of the interval: 0.95 for 95 %.
+        Confidence level of the interval: 0.95 for 95 %.
     margin : float
         Smallest effect that counts, as a share.
     candidate, baseline : MeasuredModel
-        The two, measured in turn.
+        The two models, measured in turn.
     results_file : Path
         The results, for ``deploy report``.
     """
@@ -97,7 +97,7 @@ class ComparedModels:
 
 
 def measured(row: dict[str, Any], results_file: Path) -> MeasuredModel:
-    """Return one row of the process's answer as a record."""
+    """Convert one row of the measuring process's answer to a record."""
     told = row["extra_info"]
     return MeasuredModel(
         model=told["model"],
@@ -116,7 +116,7 @@ def measured(row: dict[str, Any], results_file: Path) -> MeasuredModel:
 
 
 def compared(answer: dict[str, Any], results_file: Path) -> ComparedModels:
-    """Return the process's answer of two models that were both timed as a record."""
+    """Convert the measuring process's answer for two timed models to a record."""
     baseline, candidate = answer["document"]["benchmarks"]
     told = candidate["extra_info"]
     return ComparedModels(

@@ -1,4 +1,4 @@
-"""Rows of pytest-benchmark, named after the tests that asked for them."""
+"""Rows for pytest-benchmark, named after the tests that measured them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 __all__ = ["add_rows", "kept_name", "rows_of_test"]
 
 _OLDEST = 5
-"""Major version of pytest-benchmark."""
+"""Oldest supported major version of pytest-benchmark."""
 
 
 def rows_of_test(item: pytest.Item, rows: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    """Rename rows as if the test was parametrized by them: ``test_net[candidate]``, ``test_net[ort-baseline]``.
+    """Rename rows as if the test were parametrized by them: ``test_net[candidate]``, ``test_net[ort-baseline]``.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def rows_of_test(item: pytest.Item, rows: list[dict[str, Any]], number: int) -> 
     rows : list of dict
         As the measuring process wrote them; one, or a baseline and a candidate.
     number : int
-        How many times this test has measured, this one included; the second and further ones are numbered.
+        How many times this test has measured, including this one; the second and later ones are numbered.
     """
     marker = item.get_closest_marker("benchmark")
     group = None if marker is None else marker.kwargs.get("group")
@@ -50,17 +50,17 @@ def rows_of_test(item: pytest.Item, rows: list[dict[str, Any]], number: int) -> 
 
 
 def add_rows(config: pytest.Config, rows: list[dict[str, Any]]) -> str:
-    """Hand rows to pytest-benchmark, for its table and files; without it nothing is done.
+    """Add rows to pytest-benchmark's table and files; do nothing without it.
 
     Returns
     -------
     str
-        Why they are not there though pytest-benchmark is; else empty.
+        Why the rows are missing although pytest-benchmark is installed; else empty.
     """
     session = getattr(config, "_benchmarksession", None)
     if session is None or not rows:
         return ""
-    import pytest_benchmark  # it is there where its session is
+    import pytest_benchmark  # installed, as its session exists
     from pytest_benchmark.stats import Metadata
 
     if int(pytest_benchmark.__version__.split(".")[0]) < _OLDEST:
@@ -74,7 +74,7 @@ def add_rows(config: pytest.Config, rows: list[dict[str, Any]]) -> str:
 
 
 def kept_name(item: pytest.Item, number: int) -> str:
-    """Return the name of the file that keeps the results of a test, in the folder of all results."""
+    """Return the name of the file for the results of a test, in the folder of all results."""
     path, _, test = item.nodeid.partition("::")
     name = test or path
     plain = re.sub(r"[^\w.,=+\[\]-]+", "_", name)[:150]
@@ -85,7 +85,7 @@ def kept_name(item: pytest.Item, number: int) -> str:
 
 
 class _Benchmark:
-    """What `pytest_benchmark.stats.Metadata` asks of the fixture that measured."""
+    """The attributes that `pytest_benchmark.stats.Metadata` reads from a fixture."""
 
     has_error = False
     cprofile_stats = None
@@ -107,5 +107,5 @@ def _with(name: str, parts: list[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a parameter as JSON can hold it."""
+    """Convert a parameter to a JSON value."""
     return value if type(value) in (str, int, float, bool, type(None)) else repr(value)

@@ -1,4 +1,4 @@
-"""What was found in one session of pytest, from all processes of xdist together."""
+"""Collect the results of one pytest session, from all xdist workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prune_deploy_pytest.rows import add_rows
 __all__ = ["ANSWERS", "Recorder", "recorder"]
 
 ANSWERS = pytest.StashKey[list[dict[str, Any]]]()
-"""In a test's stash: what it was answered, in order."""
+"""In a test's stash: the answers it got, in order."""
 _REPORTED = pytest.StashKey[int]()
 _ATTRIBUTE = "deploy_answers"
 _RECORDER = pytest.StashKey["Recorder"]()
@@ -22,10 +22,10 @@ _COLOURS = {"faster": "green", "equivalent": "green", "measured": "green", "inco
 
 
 class Recorder:
-    """A plug-in of one session: answers go with the reports of tests, rows to pytest-benchmark.
+    """A plug-in of one session: answers travel with the test reports, rows go to pytest-benchmark.
 
-    A worker of xdist hands its rows over at its end: pytest-benchmark measures nothing itself beside other tests, but
-    ours were measured under the lock of the machine, and its table and files have room for them.
+    An xdist worker hands over its rows when it ends. pytest-benchmark itself does not measure beside other tests, but
+    our rows were measured under the lock of the machine, so they may go into its table and files.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -36,7 +36,7 @@ class Recorder:
         self._without = ""
 
     def add(self, item: pytest.Item, said: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        """Take one answer of a test.
+        """Add one answer of a test.
 
         Parameters
         ----------
@@ -45,7 +45,7 @@ class Recorder:
         said : dict
             One line of the summary: ``test``, ``word``, ``line``, ``file`` and the number of ``rows``.
         rows : list of dict
-            Of pytest-benchmark.
+            Rows for pytest-benchmark.
         """
         item.stash.setdefault(ANSWERS, []).append(said)
         if hasattr(self._config, "workerinput"):
@@ -55,7 +55,7 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Let what a test was answered since its last report travel with this one."""
+        """Attach to a report the answers that its test got since the previous report."""
         report = yield
         answers, first = item.stash.get(ANSWERS, []), item.stash.get(_REPORTED, 0)
         if len(answers) > first:
@@ -64,23 +64,23 @@ class Recorder:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take it out of the report, from whatever process."""
+        """Collect the answers from a report, from any process."""
         self._answers += getattr(report, _ATTRIBUTE, [])
 
     def pytest_sessionfinish(self) -> None:
-        """In a worker: hand over the rows."""
+        """Hand over the rows, in a worker."""
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
             output[_OUTPUT] = json.dumps(self._rows)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take the rows of a worker that has ended; one that died has handed over none."""
+        """Collect the rows of a worker that ended; one that died hands over none."""
         output = getattr(node, "workeroutput", None) or {}
         self._show(json.loads(output.get(_OUTPUT, "[]")))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write one line for each answer, and what is missing elsewhere."""
+        """Write one line for each answer, and which rows pytest-benchmark lacks."""
         if not self._answers:
             return
         terminalreporter.section("speed of models (prune-deploy)")
@@ -102,7 +102,7 @@ class Recorder:
 
 
 def recorder(config: pytest.Config) -> Recorder:
-    """Return the recorder of this session; it is registered at its first use."""
+    """Return the recorder of this session, registering it on first use."""
     if _RECORDER not in config.stash:
         config.stash[_RECORDER] = Recorder(config)
         config.pluginmanager.register(config.stash[_RECORDER], "prune_deploy_recorder")

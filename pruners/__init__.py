@@ -1,11 +1,12 @@
-"""Structured pruning: a torch module in, a smaller dense torch module and the plan that made it out.
+"""Structured pruning: takes a torch module, returns a smaller dense one and the plan that made it.
 
-`methods` score by `importance` or train `gates`, `decide` makes a plan of that, over the groups of `channels`, and
-`forms` cut the module. `reconstruct` and `recover` mend it, `transfer` carries a plan on, `weights` sets single weights
-to zero, `modules` deals with torch modules as they are; `testing` holds what every method promises.
+`methods` score units by `importance` or train `gates`, `decide` turns that into a plan over the groups of `channels`,
+and `forms` cut the module. `reconstruct` and `recover` repair it, `transfer` carries a plan to another network,
+`weights` sets single weights to zero, `modules` holds helpers for torch modules; `testing` checks what every method
+promises.
 
-Importing this package imports no torch: the records and the registry only. `pruners.graph`, `pruners.surgery` and
-`pruners.verify` are imported where they are needed.
+Importing this package imports only the records and the registry, no torch. Import `pruners.graph`, `pruners.surgery`
+and `pruners.verify` where they are needed.
 """
 
 from pruners.errors import PruneError

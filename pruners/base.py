@@ -1,4 +1,4 @@
-"""`Method`: what every pruning method is. The base class traces, checks every promise and cuts; a method decides.
+"""`Method`: base class of pruning methods. It traces, checks every promise and cuts; a subclass only decides.
 
 Importing this module imports no torch.
 """
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class MethodSettings(BaseModel):
-    """Settings of a method: frozen, JSON values only, closed against unknown keys."""
+    """Settings of a method: frozen, JSON values only, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class Outcome:
     plan : PruningPlan
         Relative to the network that was traced.
     model : Module, optional
-        The compact network, when the method trained it on the way; else the base class cuts the task's model.
+        The compact network, if the method trained it on the way; else the base class cuts the task's model.
     history : tuple of Mapping
         One JSON row per step of an iterative method.
     """
@@ -71,10 +71,10 @@ class Outcome:
 
 
 class PruningMethod(ABC):
-    """What can be registered: a method that removes channels (`Method`), or one that sets single weights to zero.
+    """Base of all methods that can be registered: they remove channels (`Method`) or set single weights to zero.
 
-    A subclass states `name`, `paper`, `needs_data` and `Settings`; one that refuses networks for want of some kind of
-    layer names that in `needs_layers` ("BatchNorm") and in its `MethodError`. `removes` says what goes.
+    A subclass states `name`, `paper`, `needs_data` and `Settings`; one that refuses networks without some kind of
+    layer names that kind in `needs_layers` ("BatchNorm") and in its `MethodError`. `removes` says what is removed.
 
     Raises
     ------
@@ -98,12 +98,12 @@ class PruningMethod(ABC):
 
     @classmethod
     def lacking(cls) -> str:
-        """Return which package it needs that is not installed, and how to install it; empty where it can run."""
+        """Return which required package is not installed, and how to install it; empty if the method can run."""
         return ""
 
     @property
     def removes_blocks(self) -> bool:
-        """Whether residual blocks may go whole; by the setting ``structures``, where a method has it."""
+        """Whether whole residual blocks may be removed, by the setting ``structures`` if the method has it."""
         return getattr(self.settings, "structures", "units") != "units"
 
     @abstractmethod
@@ -111,12 +111,12 @@ class PruningMethod(ABC):
         """Prune the network of `task`, whose model is copied, never modified."""
 
     def require_data(self, task: PruningTask) -> None:
-        """Check that a task hands in the data that the method works on.
+        """Check that a task provides the data that the method works on.
 
         Raises
         ------
         MethodError
-            It does not.
+            The data is missing.
         """
         if self.needs_data and (task.batches is None or task.loss is None):
             lacking = "batches" if task.batches is None else "a loss"
@@ -131,9 +131,9 @@ class PruningMethod(ABC):
 class Method(PruningMethod):
     """A method that removes channels.
 
-    A subclass states what `PruningMethod` asks, and writes `_decide`. Whatever a user may rely on is kept here: the
-    model is not touched, the plan is legal, excluded groups stay whole, the target is met, the compact network equals
-    the masked one, and the counts that are reported were measured on it.
+    A subclass states what `PruningMethod` asks for, and implements `_decide`. This class guarantees everything a user
+    may rely on: the model is not touched, the plan is legal, excluded groups stay whole, the target is met, the compact
+    network equals the masked one, and the reported counts were measured on it.
     """
 
     removes = "channels"
@@ -150,7 +150,7 @@ class Method(PruningMethod):
         Returns
         -------
         Pruned
-            The compact network is of the user's own class where its code lets it shrink, else a
+            The compact network is of the user's own class if its code allows shrinking, else a
             `pruners.forms.graph_network.GraphNetwork`; in the same train/eval modes and on the same device.
 
         Raises
@@ -162,7 +162,7 @@ class Method(PruningMethod):
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
         SurgeryError, VerificationError
-            The user's module cannot be made smaller, or masked and compact network differ.
+            The user's module cannot be made smaller, or masked and compact networks differ.
         """
         from pruners.forms.graph_network import GraphNetwork
         from pruners.graph import trace
@@ -233,18 +233,18 @@ class Method(PruningMethod):
         Parameters
         ----------
         task : PruningTask
-            ``task.batches`` and ``task.loss`` are there when the class says ``needs_data``.
+            ``task.batches`` and ``task.loss`` are set if the class says ``needs_data``.
         graph : Graph
             Trace of ``task.model``.
         """
 
     def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
-        """Return which groups the method cannot rank, and why: they stay whole."""
+        """Return the groups that the method cannot rank, with the reason; they stay whole."""
         del task, graph
         return {}
 
     def _check_plan(self, task: PruningTask, graph: Graph, plan: PruningPlan, counts: Mapping[str, int]) -> None:
-        """Check what does not need the weights: the graph, legal counts, excluded groups whole, target met."""
+        """Check all that needs no weights: the graph, legal counts, excluded groups whole, target met."""
         if plan.graph != graph.fingerprint:
             raise self._broken("its plan was made for another network; join the plans of successive steps")
         groups = {group.name: group for group in graph.groups}
@@ -285,7 +285,7 @@ def _form_reason(*parts: str) -> str:
 
 
 def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
-    """Return where the plan landed if not on the target; empty when it did, and with given ratios."""
+    """Return where the plan landed if that is not close to the target; empty otherwise, and for given ratios."""
     if task.target.of == "ratios":
         return ""
     inside = groups_inside(graph.groups, graph.removed_blocks(plan))
@@ -302,7 +302,7 @@ def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
 def counts_of(
     task: PruningTask, graph: Graph, choices: Choices, decide: Callable[[Choices, Budget], dict[str, int]]
 ) -> dict[str, int]:
-    """Return the counts that ``decide(choices, budget)`` gives, or those of the ratios where the target gives them."""
+    """Return the counts from ``decide(choices, budget)``, or from the ratios if the target gives them."""
     if task.target.of == "ratios":
         counts = ratio_counts(choices, graph.groups, task.target.ratios)
     else:
@@ -317,7 +317,7 @@ def plan_of(
 ) -> PruningPlan:
     """Make the plan of `method` for the traced network `graph`.
 
-    From the kept units of each group that was decided, and the residual blocks that go whole.
+    It is made from the kept units of each decided group, and the residual blocks that are removed whole.
     """
     return PruningPlan.from_kept(
         kept,
@@ -333,7 +333,7 @@ def plan_of(
 
 
 def plan_facts(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> dict[str, Any]:
-    """Return what a history says of a removal of units and residual blocks; `counts` are of the groups decided."""
+    """Return the history entries for a removal of units and blocks; `counts` are those of the decided groups."""
     kept = {name: len(units) for name, units in plan.kept.items()}
     return {
         "units_removed": plan.removed_units,
@@ -345,7 +345,7 @@ def plan_facts(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> di
 
 
 def state_of(model: nn.Module) -> str:
-    """Hash names, values, and modes: parameters, buffers (also those that are not saved) and train/eval flags."""
+    """Hash names, values and modes: parameters, buffers (also non-persistent ones) and train/eval flags."""
     digest = hashlib.blake2b()
     for part in _state(model):
         digest.update(part)
@@ -353,7 +353,7 @@ def state_of(model: nn.Module) -> str:
 
 
 def _checksum(model: nn.Module) -> int:
-    """Sum up what `state_of` hashes, several times as fast: enough to see that something changed."""
+    """Return a checksum of what `state_of` hashes, several times as fast: enough to see that something changed."""
     total = 0
     for part in _state(model):
         total = zlib.crc32(part, total)
@@ -372,7 +372,7 @@ def _state(model: nn.Module) -> Iterator[bytes | memoryview]:
 
 
 def key_of(method: Method, task: PruningTask) -> str:
-    """Hash what decides a pruning, up to its data and how it trains."""
+    """Hash everything that determines a pruning, except its data and how it trains."""
     parts = {
         "method": method.name,
         "settings": method.settings.model_dump(mode="json"),
@@ -389,7 +389,7 @@ def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _one_line(error: ValidationError, settings: type[MethodSettings]) -> str:
-    """Return the error in one line: which setting, which value, and what was probably meant."""
+    """Return the error in one line: the setting, its value, and what was probably meant."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""What a configuration costs: sums of products of axis sizes, each linear in the numbers of kept units."""
+"""Cost of a configuration: a sum of products of axis sizes, each linear in the kept counts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class AxisSize:
     Parameters
     ----------
     constant : int
-        Positions that never go.
+        Positions that are never removed.
     groups : tuple of (int, int)
-        Pairs (index of the group, positions a unit), ascending.
+        Pairs (index of the group, positions per unit), ascending.
     """
 
     constant: int
@@ -33,9 +33,9 @@ class CostFunction:
     Parameters
     ----------
     units : Mapping of str to int
-        Number of units of every group, in the order in which `AxisSize` counts the groups.
+        Number of units of every group, in the order in which `AxisSize` indexes the groups.
     terms : sequence of sequence of AxisSize
-        One product a term.
+        One product per term.
     divisor : int
         The sum is divided by this (the batch of the example).
     """
@@ -74,7 +74,7 @@ class CostFunction:
         Raises
         ------
         KeyError
-            A name is not a group's.
+            A name is not that of a group.
         ValueError
             A count is not in 1..units of the group.
         """
@@ -91,7 +91,7 @@ class CostFunction:
 
 
 class BlockCost:
-    """A cost of kept units and of residual blocks that are left out.
+    """A cost as a function of kept units and removed residual blocks.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class BlockCost:
     terms : sequence of (str, sequence of AxisSize)
         Each with the name of what it counts.
     blocks : Mapping of str to collection of str
-        Names whose terms go with a block.
+        Names whose terms are removed with a block.
     divisor : int
         As `CostFunction`.
     """
@@ -121,7 +121,7 @@ class BlockCost:
         Raises
         ------
         KeyError
-            A name is neither a group's nor a block's.
+            A name is neither that of a group nor that of a block.
         ValueError
             A count is not in 1..units of the group.
         """

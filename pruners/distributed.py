@@ -1,7 +1,7 @@
-"""Several processes that prune one network alike: scores of all of them, and the plan of the first.
+"""Distributed pruning: all processes score units, and all follow the plan of process 0.
 
 Under ``torch.distributed`` each process scores units on its own batches. Without it every function here returns
-its argument. All processes have to call alike, and in the same order.
+its argument. All processes must make the same calls, in the same order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_first() -> bool:
 
 
 def world_size() -> int:
-    """Return the number of processes that work together."""
+    """Return the number of cooperating processes."""
     return dist.get_world_size() if active() else 1
 
 
@@ -52,7 +52,7 @@ def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
     means : sequence of Tensor
         Of any shapes, the same in every process.
     n : int
-        Examples that this process's means were taken over.
+        Number of examples behind this process's means.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
     Raises
     ------
     MethodError
-        The `n` add up to nothing.
+        The `n` add up to zero.
     """
     wide = [mean.to(torch.float64) for mean in means]
     if not active():
@@ -77,17 +77,17 @@ def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
 
 
 def total(values: Tensor) -> Tensor:
-    """Return the sum of `values`, of one shape and dtype in all processes, over the processes."""
+    """Return the sum over the processes of `values`, which have one shape and dtype in all of them."""
     return _all_reduce(values.cpu(), "sum").to(values.device) if active() else values
 
 
 def largest(values: Tensor) -> Tensor:
-    """Return the elementwise maximum of `values`, of one shape and dtype in all processes, over the processes."""
+    """Return the elementwise maximum over the processes of `values`, of one shape and dtype in all of them."""
     return _all_reduce(values.cpu(), "max").to(values.device) if active() else values
 
 
 def joined_rows(values: Tensor) -> Tensor:
-    """Return the rows of all processes, in the order of the processes.
+    """Return the rows of all processes, in rank order.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def joined_rows(values: Tensor) -> Tensor:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Copy the buffers of process 0 to every process: statistics of BatchNorm, which each took from its own images."""
+    """Copy the buffers of process 0 to every process: BatchNorm statistics, which each took from its own images."""
     if not active():
         return
     for buffer in model.buffers():
@@ -120,12 +120,12 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def broadcast_plan(plan: PruningPlan) -> PruningPlan:
-    """Return the plan of process 0 in every process; it travels as JSON.
+    """Return the plan of process 0 in every process; it is sent as JSON.
 
     Raises
     ------
     PlanError
-        The processes made plans for different networks: in each of them.
+        In every process: the processes made plans for different networks.
     """
     if not active():
         return plan
@@ -155,7 +155,7 @@ def _all_reduce(values: Tensor, how: str) -> Tensor:
 
 
 def _device() -> torch.device:
-    """Return where the process group's tensors have to lie."""
+    """Return the device that the process group's tensors must be on."""
     if "nccl" in str(dist.get_backend()):
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""What can go wrong while pruning.
+"""Errors of pruning.
 
 PruneError                  root; the command line prints it as one line and exits with 2
 ├── InputError              the network or its example inputs are of a kind that cannot be pruned
@@ -8,12 +8,12 @@ PruneError                  root; the command line prints it as one line and exi
 ├── TargetError             the target is not reachable under the constraints
 ├── PlanError               a plan is malformed, or was made for another network
 ├── SurgeryError            the user's module cannot be made smaller (shapes baked into its code)
-├── VerificationError       masked and compact network differ
-│   └── VacuousCheckError   nothing that was removed moves the output: the comparison says nothing
+├── VerificationError       masked and compact networks differ
+│   └── VacuousCheckError   nothing that was removed affects the output: the comparison says nothing
 ├── MethodError             a method does not apply to this network or lacks what it needs (data, loss)
-├── ServiceError            timing or exporting was asked for, which another package does that is not there
+├── ServiceError            timing or exporting needs another package, which is not available
 ├── UnknownMethodError      no method of that name is registered
-└── TrainingError           training cannot start, resume or go on (checkpoint of other settings, loss not finite)
+└── TrainingError           training cannot start, resume or continue (checkpoint of other settings, loss not finite)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FOREIGN = (
     KeyError,
     IndexError,
 )
-"""What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
+"""What torch.export, deepcopy and users' forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
 
 
 class PruneError(Exception):
@@ -87,11 +87,11 @@ class SurgeryError(PruneError):
 
 
 class VerificationError(PruneError):
-    """Masked and compact network differ."""
+    """Masked and compact networks differ."""
 
 
 class VacuousCheckError(VerificationError):
-    """The comparison of masked and compact network would pass whatever the compact network did."""
+    """The comparison of masked and compact networks would pass whatever the compact network computed."""
 
 
 class MethodError(PruneError):
@@ -99,7 +99,7 @@ class MethodError(PruneError):
 
 
 class ServiceError(PruneError):
-    """Timing or exporting was asked for, which another package does that is not there."""
+    """Timing or exporting needs another package, which is not available."""
 
 
 class UnknownMethodError(PruneError, KeyError):
@@ -109,16 +109,16 @@ class UnknownMethodError(PruneError, KeyError):
 
 
 class TrainingError(PruneError):
-    """Training cannot start, resume or go on."""
+    """Training cannot start, resume or continue."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error that says something."""
+    """Return the type and the first non-empty line of an error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` with the known name that is nearest to `name`; empty where none is near."""
+    """Return ``"; did you mean 'x'?"`` with the known name nearest to `name`; empty if none is near."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and text files of other people, read within bounds."""
+"""Atomic writing of files, and bounded reading of untrusted text files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MAX_DIGITS = 18
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` to write to; afterwards it is synced to disk and renamed.
+    """Yield a temporary name beside `path` to write to; afterwards sync it to disk and rename it to `path`.
 
-    What was at `path` stays there until then, and where the writing fails.
+    An earlier file at `path` stays until then, also if writing fails.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -34,12 +34,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def require_regular(path: Path) -> int:
-    """Refuse what is no regular file (a pipe or a device may never end), and return the size of one in bytes.
+    """Return the size of a regular file in bytes; refuse anything else (a pipe or a device may never end).
 
     Raises
     ------
     OSError
-        It is missing, or no regular file.
+        The file is missing, or is not a regular file.
     """
     try:
         found = path.stat()
@@ -53,14 +53,14 @@ def require_regular(path: Path) -> int:
 
 
 def read_strict_json(path: Path) -> str:
-    """Read a JSON file that means the same to every reader, and return its text.
+    """Return the text of a JSON file that every parser reads the same way.
 
     Raises
     ------
     OSError
-        See `require_regular`; or it cannot be read.
+        See `require_regular`; or the file cannot be read.
     ValueError
-        It is no text, too large or not JSON, a key appears twice, or a number is not finite or too large.
+        It is not text, too large or not JSON, a key appears twice, or a number is not finite or too large.
     """
     if (size := require_regular(path)) > _MAX_BYTES:
         raise ValueError(f"it has {size:,} bytes, more than {_MAX_BYTES:,}")

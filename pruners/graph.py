@@ -1,4 +1,4 @@
-"""`Graph`: a network traced once, its channel groups, what they cost, and a module to run it with taps."""
+"""`Graph`: a traced network with its channel groups, their costs, and a module that runs it with taps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Graph", "Site", "trace"]
 
 Tap = Callable[[Tensor], Tensor]
 _TRAINING_RUNS = 3
-"""Recorded, with different draws, of a network whose training path cannot be exported."""
+"""Training runs recorded, each with its own seed, if the training path of a network cannot be exported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +45,20 @@ class Graph:
     Parameters
     ----------
     groups : tuple of ChannelGroup
-        All groups in the order in which the network produces them, also the fixed ones (with their reason).
+        All groups in the order in which the network produces them, including fixed ones (with their reason).
     blocks : tuple of ResidualBlock
         Residual branches that can be removed whole.
     inputs : tuple of InputSpec
-        Of the tensors that it was traced with.
+        Specs of the tensors that it was traced with.
     call : CallSpec or None
-        In which arguments they stand; None: one after the other.
+        How the call passes them; None: as positional arguments, in order.
     example : NetworkCall
-        What it was traced with.
+        The call that it was traced with.
     fingerprint : str
         sha256 of parameter names, their shapes and the groups; the weights' values do not matter.
     module : GraphModule
-        Runs the network in evaluation mode; shares parameters and buffers with the traced model, so that it
-        follows when that model is trained.
+        Runs the network in evaluation mode; shares parameters and buffers with the traced model, so that training
+        that model changes it too.
     dynamic_batch : bool
         Whether `module` runs at other batch sizes than the example's.
     sites : Mapping of str to tuple of Site
@@ -67,9 +67,9 @@ class Graph:
     unknown : Mapping of str to str
         Nodes with an operator that the engine refused, and why.
     whole : Mapping of str to str
-        Layers that lose no channel of their own, and why; the largest first.
+        Layers that lose none of their own channels, and why; largest first.
     policy : Policy
-        What is pruned where there was a choice.
+        What is pruned where there is a choice.
     program : Program
         What `module` runs.
     grouping : Grouping
@@ -121,9 +121,9 @@ class Graph:
         Parameters
         ----------
         kept : Mapping of str to int, optional
-            Kept units of some groups; groups not named are whole.
+            Kept units per group; groups not named stay whole.
         blocks : collection of str, optional
-            Residual blocks that are removed.
+            Removed residual blocks.
 
         Returns
         -------
@@ -133,25 +133,25 @@ class Graph:
         return self._costs["macs"](kept, blocks)
 
     def parameters(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
-        """Count elements of all parameters, shared ones once, buffers not; see `macs` for the arguments."""
+        """Count the elements of all parameters (shared ones once, no buffers); see `macs` for the arguments."""
         return self._costs["parameters"](kept, blocks)
 
     def weight_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
-        """Count the bytes of what the network saves: parameters and buffers in their own precision; see `macs`."""
+        """Count the bytes of the saved parameters and buffers, in their own precision; see `macs`."""
         return self._costs["weight_bytes"](kept, blocks)
 
     def activation_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
-        """Count the bytes in fp32 of the results of convolutions, linear layers and matrix products; see `macs`.
+        """Count the fp32 bytes of the outputs of convolutions, linear layers and matrix products; see `macs`.
 
-        For ONE example. Results of element-wise operators are left out: runtimes fuse them.
+        For ONE example. Outputs of element-wise operators are left out: runtimes fuse them.
         """
         return self._costs["activation_bytes"](kept, blocks)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the parameters by name, each as the layer whose weight it is reads it: masked, normalised.
+        """Return the parameters by name, each as its layer reads it: masked or normalised, if the network does so.
 
-        Criteria look at these. A parameter that no weight is computed from is there as it is stored; what is computed
-        has no gradient.
+        Criteria read these. A parameter that no weight is computed from is returned as stored; a computed weight has
+        no gradient.
         """
         weights: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
         weights = {self.program.tensors[name]: t for name, t in weights.items() if name in self.program.tensors}
@@ -160,7 +160,7 @@ class Graph:
         return weights | {self.program.tensors[name]: values[node] for name, node in computed.items()}
 
     def survivors(self, plan: PruningPlan) -> Survivors:
-        """Return what a plan for this network leaves of every tensor of its program."""
+        """Return what a plan leaves of every tensor of the network's program."""
         return Survivors(self.grouping, [group.name for group in self.groups], plan)
 
     def removed_blocks(self, plan: PruningPlan) -> tuple[ResidualBlock, ...]:
@@ -168,7 +168,7 @@ class Graph:
         return tuple(block for block in self.blocks if block.name in plan.blocks)
 
     def dropped(self, plan: PruningPlan) -> frozenset[str]:
-        """Return the names of parameters and buffers that go with the blocks that a plan removes."""
+        """Return the names of parameters and buffers that are removed with a plan's blocks."""
         return frozenset().union(*(block.tensors for block in self.removed_blocks(plan)))
 
     def run(self, inputs: NetworkCall | tuple[Tensor, ...], taps: Mapping[str, Tap] | None = None) -> Any:
@@ -177,10 +177,10 @@ class Graph:
         Parameters
         ----------
         inputs : NetworkCall or tuple of Tensor
-            Arguments as those of the example; a batch size other than the example's needs `dynamic_batch`.
+            Arguments like the example's; another batch size needs `dynamic_batch`.
         taps : Mapping of str to callable, optional
-            For a node's name (`Site.node`) a function of its value that gives what the rest of the network sees
-            in its place; differentiable if the function is.
+            Name of a node (`Site.node`) -> function of its value that returns what the rest of the network sees
+            instead; differentiable if the function is.
 
         Returns
         -------
@@ -192,7 +192,7 @@ class Graph:
         return self.module.graph.process_outputs(outputs)
 
     def holding(self, reasons: Mapping[str, str]) -> Graph:
-        """Return the graph with some groups fixed, by name and why; plans for it are plans for this one."""
+        """Return the graph with some groups fixed (name -> reason); plans for it are valid for this one."""
         groups = tuple(replace(one, fixed=reasons.get(one.name, one.fixed)) for one in self.groups)
         by_name = {group.name: group for group in groups}
         return replace(self, groups=groups, whole={**self.whole, **reasons}, _by_name=by_name)
@@ -203,7 +203,7 @@ class Graph:
         Raises
         ------
         PlanError
-            The plan is of another network, or prunes what is fixed or below what must stay.
+            The plan is for another network, prunes a fixed group, or keeps fewer units than a group must keep.
         """
         if plan.graph != self.fingerprint:
             raise PlanError(
@@ -244,8 +244,8 @@ def trace(
 ) -> Graph:
     """Trace a network and find its channel groups.
 
-    A copy in evaluation mode is exported; the model is not touched. Where evaluation leaves parameters unused
-    (auxiliary classifiers), the training mode is exported too: what it ties together is tied.
+    A copy in evaluation mode is exported; the model is not modified. If evaluation leaves parameters unused
+    (auxiliary classifiers), the training mode is exported too, and channels that it ties together are tied.
 
     Parameters
     ----------
@@ -257,8 +257,8 @@ def trace(
     policy : Policy, optional
         What is pruned where there is a choice; default: that of the graph in `after`.
     after : tuple of Graph and PruningPlan, optional
-        Of the network that `model` was made from: groups keep the names that they have there. Where these differ from
-        those of a network without a past, so does the fingerprint: hand this graph to what takes a plan made for it.
+        Of the network that `model` was pruned from: groups keep their names from that graph. If these differ from the
+        names given without `after`, so does the fingerprint: pass this graph to whatever takes a plan made for it.
 
     Raises
     ------
@@ -330,14 +330,14 @@ def _walk_training(
     walk: Propagation,
     unread: set[str],
 ) -> list[Value]:
-    """Follow the training path, and the modules whose results nobody reads: they run, and have to go on running."""
+    """Walk the training path and the modules whose results nobody reads: they run, and must still run when pruned."""
     try:
         programs = [export(model, example, training=True, observed=unread)]
     except (TraceError, TrainingError):
         try:
             programs = [record_training(model, example, seed=seed) for seed in range(_TRAINING_RUNS)]
         except (TraceError, TrainingError):
-            # Training is checked again, by running it, before the user's own module is handed out.
+            # Training is checked again, by running it, before the user's own module is returned.
             return []
     return [value for program in programs for value in walk_program(program, tensors, labels, walk.policy, walk).every]
 

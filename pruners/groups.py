@@ -1,4 +1,4 @@
-"""`ChannelGroup`: channels that live or die together. Pure data; made by `pruners.graph`."""
+"""`ChannelGroup`: channels that are kept or removed together. Pure data, made by `pruners.graph`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["ChannelGroup", "Member", "removed_positions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """The share of one parameter (or buffer) axis that belongs to a group.
+    """The part of one parameter (or buffer) axis that belongs to a group.
 
     Parameters
     ----------
     path : str
-        Name of the parameter or buffer in the module, as in ``state_dict()``; the first name where it is shared.
+        Name of the parameter or buffer in the module, as in ``state_dict()``; the first name if it is shared.
     axis : int
         Axis of that tensor.
     indices : tuple of tuple of int
-        ``indices[unit]`` are the positions along `axis` that go when `unit` goes. Equality is not assumed: a
-        flatten gives H*W positions a unit, a concatenation an offset, a grouped convolution several.
+        ``indices[unit]`` are the positions along `axis` that are removed with `unit`. Not always ``(unit,)``: a
+        flatten gives H*W positions per unit, a concatenation an offset, a grouped convolution several.
     produces : bool
-        True where the axis makes the channels (output axis of a convolution or linear layer), False where it
-        only carries or consumes them.
+        True if the axis produces the channels (output axis of a convolution or linear layer), False if it only
+        carries or consumes them.
     """
 
     path: str
@@ -36,25 +36,25 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGroup:
-    """Channels that live or die together.
+    """Channels that are kept or removed together.
 
     Parameters
     ----------
     name : str
         Stable name: path of the module whose parameter first produces the channels (``"layer1.0.conv1"``);
-        made unique with ``"#2"`` where one module starts several groups.
+        made unique with ``"#2"`` if one module starts several groups.
     n_units : int
-        How many units can be kept or removed one by one.
+        Number of units that can be kept or removed individually.
     members : tuple of Member
         Every parameter axis that shrinks with the group.
     exact : bool
-        False where a norm across the channels (LayerNorm, GroupNorm) makes masking differ from removing.
+        False if a norm across the channels (LayerNorm, GroupNorm) makes masking differ from removing.
     fixed : str
         Why the group may not be pruned; empty when it may.
     min_units : int
-        Units that every plan keeps at least. More than 1 where the network traced again would have other units with
-        fewer: a grouped convolution with one group left is an ordinary one, and a shuffle needs more channels in a
-        group than it has groups.
+        Least number of units that every plan keeps. More than 1 if the network, traced again with fewer, would have
+        other units: a grouped convolution with one group left is an ordinary one, and a shuffle needs more channels
+        per group than it has groups.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ChannelGroup:
 
     @property
     def prunable(self) -> bool:
-        """True when no reason forbids to prune the group."""
+        """True if there is no reason against pruning the group."""
         return not self.fixed
 
 

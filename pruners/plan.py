@@ -1,4 +1,4 @@
-"""`PruningPlan`: for each group the kept units. Immutable, JSON, and enough to rebuild a compact network."""
+"""`PruningPlan`: the kept units of each group. Immutable, JSON, and enough to rebuild a compact network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class InputSpec(BaseModel):
     dtype: str = "float32"
     low: float | None = Field(None, description="smallest finite value")
     high: float | None = Field(None, description="largest finite value")
-    values: tuple[int, ...] | None = Field(None, description="all values, of a few integers or truth values (0 or 1)")
+    values: tuple[int, ...] | None = Field(
+        None, description="all values, if they are a few integers or truth values (0 or 1)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> InputSpec:
@@ -52,19 +54,19 @@ class InputSpec(BaseModel):
 
 
 class CallSpec(BaseModel):
-    """How a network is called that takes more than tensors by position: the places of its tensors, and the rest."""
+    """Call of a network that takes more than positional tensors: where its tensors go, and the other arguments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tree: JsonValue = Field(None, description="JSON of torch.utils._pytree.treespec_dumps of (args, kwargs)")
     constants: tuple[tuple[bool | int | float | str | None] | None, ...] = Field(
-        (), description="for each leaf of the tree its value in a tuple, or None where a tensor stands"
+        (), description="for each leaf of the tree its value in a tuple, or None for a tensor"
     )
     unknown: str = Field("", description="why it could not be described")
 
 
 class PruningPlan(BaseModel):
-    """Which units of which group are kept.
+    """The kept units of each pruned group.
 
     Only groups that lose units are listed. The plan is relative to the *original* network: plans of successive
     steps are joined with `then`.
@@ -75,9 +77,9 @@ class PruningPlan(BaseModel):
     version: Literal[1, 2] = 2
     graph: str = Field(description="fingerprint of the graph that the plan was made for")
     inputs: tuple[InputSpec, ...] = Field(description="tensors with which the graph was traced")
-    call: CallSpec | None = Field(None, description="in which arguments the inputs stand; None: one after the other")
+    call: CallSpec | None = Field(None, description="which arguments hold the inputs; None: one after the other")
     method: str
-    settings: dict[str, Any] = Field(default_factory=dict, description="of the method, JSON values only")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method, JSON values only")
     sizes: dict[str, int] = Field(description="units of each listed group before pruning")
     kept: dict[str, tuple[int, ...]] = Field(description="kept units of each listed group, ascending")
     blocks: tuple[str, ...] = Field((), description="residual blocks that are removed whole")
@@ -126,7 +128,7 @@ class PruningPlan(BaseModel):
         return bool(self.removed_units or self.blocks)
 
     def removed(self, group: str) -> tuple[int, ...]:
-        """Return the removed units of `group`, ascending; empty when the group is not listed."""
+        """Return the removed units of `group`, ascending; empty if the group is not listed."""
         if group not in self.kept:
             return ()
         kept = set(self.kept[group])
@@ -138,8 +140,8 @@ class PruningPlan(BaseModel):
         Parameters
         ----------
         later : PruningPlan
-            Its units count the survivors of this plan; group names are the same in both networks, as
-            `pruners.graph.trace` makes them `after` this plan.
+            Its units index the survivors of this plan; group names are the same in both networks, as
+            `pruners.graph.trace` makes them if `after` holds this plan.
 
         Returns
         -------
@@ -149,7 +151,7 @@ class PruningPlan(BaseModel):
         Raises
         ------
         PlanError
-            `later` counts other group sizes than this plan leaves.
+            `later` expects other group sizes than this plan leaves.
         """
         sizes, kept = dict(self.sizes), dict(self.kept)
         for name, positions in later.kept.items():

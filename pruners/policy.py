@@ -1,4 +1,4 @@
-"""`Policy`: what is pruned where there is a choice. Travels with a plan, so that a network is traced alike again."""
+"""`Policy`: what is pruned if there is a choice. Stored in a plan, so that a later trace makes the same choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Grouped = Literal["groups", "positions"]
 
 
 class Policy(BaseModel):
-    """What is pruned where there is a choice.
+    """What is pruned if there is a choice.
 
     Parameters
     ----------
@@ -21,10 +21,10 @@ class Policy(BaseModel):
         Whether the unit of an attention is a whole head, or one position of every head.
     grouped : dict of str to {"groups", "positions"}
         For a grouped convolution or GroupNorm, by the name of its weight: whether the unit is a whole group, or the
-        channel at one position of every group, so that all groups keep equally many. Decided by what gives more units
-        when a network is traced first, and kept from then on.
+        channel at one position of every group, so that all groups keep equally many. The first trace of a network picks
+        what gives more units, and later ones keep that.
     outputs : tuple of str
-        Outputs whose channels stay; those that are not named may shrink. Patterns, see
+        Outputs whose channels stay; all others may shrink. Patterns, see
         `pruners.channels.outputs.wanted_outputs`; empty: all.
     """
 

@@ -1,6 +1,6 @@
-"""Which pruning methods there are: a table for ours, entry points (group ``prune_deploy.methods``) for others'.
+"""Registry of pruning methods: a table of ours, entry points (group ``prune_deploy.methods``) for third-party ones.
 
-What pruning itself knows nothing of, timing a network and writing it as ONNX, is found by entry points too.
+Timing a network and writing it as ONNX, which this package does not do, are found by entry points too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ENTRY_POINT_GROUP", "SERVICES", "PrunedNetwork", "Speed", "create", 
 
 ENTRY_POINT_GROUP = "prune_deploy.methods"
 SERVICES = "prune_deploy.services"
-"""Entry points of what is done for pruning elsewhere: ``speed`` prunes to a measured time, ``export`` writes ONNX."""
+"""Entry points of services of another package: ``speed`` prunes to a measured time, ``export`` writes ONNX."""
 
 _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
@@ -44,7 +44,7 @@ _BUILT_IN = {
     "random": "pruners.methods.random_units:Random",
 }
 _COMPETITORS = {"torch-pruning": "pruners.methods.group_norm:GroupNorm"}
-"""Pruners of other libraries, which studies compare with. They know few constraints, and need their library."""
+"""Pruners of other libraries, for comparison in studies. They support few constraints, and need their library."""
 
 
 def _table() -> dict[str, str]:
@@ -57,15 +57,15 @@ def _table() -> dict[str, str]:
 
 
 def names(removes: Literal["channels", "weights"] | None = None) -> tuple[str, ...]:
-    """List the registered methods, ours first: all, or those that remove channels, or set weights to zero.
+    """List the registered methods, ours first: all, or only those that remove channels or set weights to zero.
 
-    Competitors, which are other libraries', are not listed.
+    Competitors (methods of other libraries) are not listed.
     """
     return tuple(name for name in _table() if removes is None or method_class(name).removes == removes)
 
 
 def method_class(name: str) -> type[PruningMethod]:
-    """Return the class of the method called `name`: its docstring, paper and settings, without making one.
+    """Return the class of the method called `name`: its docstring, paper and settings, without an instance.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def method_class(name: str) -> type[PruningMethod]:
 
 
 def create(name: str, **settings: Any) -> PruningMethod:
-    """Make the method called `name` with its settings.
+    """Create the method called `name` with its settings.
 
     Raises
     ------
@@ -101,71 +101,71 @@ def create(name: str, **settings: Any) -> PruningMethod:
 
 
 class Speed(Protocol):
-    """How close a pruned network came to the speed that was asked for; ``str()`` of it is one sentence."""
+    """How close a pruned network came to the requested speed; ``str()`` of it is one sentence."""
 
     @property
     def backend(self) -> str:
-        """Where it was measured."""
+        """Backend it was measured on."""
 
     @property
     def threads(self) -> int:
-        """Of one call."""
+        """Threads of one call."""
 
     @property
     def asked_speed_up(self) -> float:
-        """How many times faster than the dense network it was to be."""
+        """Requested speed-up over the dense network."""
 
     @property
     def predicted_speed_up(self) -> float:
-        """The same, as the latency table has it."""
+        """Speed-up predicted by the latency table."""
 
     @property
     def measured_speed_up(self) -> float:
-        """The same, as it was measured."""
+        """Measured speed-up."""
 
     @property
     def met(self) -> bool:
-        """Whether it is as fast as asked for, up to the tolerance."""
+        """Whether it is as fast as requested, within the tolerance."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PrunedNetwork(Pruned):
-    """What `prune` returns: a `Pruned` that can be exported, and knows its speed where one was asked for.
+    """Result of `prune`: a `Pruned` that can be exported, and knows its speed if one was requested.
 
     Parameters
     ----------
     example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
-        That it was pruned with.
+        Inputs it was pruned with.
     speed : Speed, optional
-        Asked, predicted and measured; None where no time was measured.
+        Requested, predicted and measured; None if no time was measured.
     """
 
     example_inputs: Any
     speed: Speed | None = None
 
     def export(self, path: str | PathLike[str], example_inputs: Any = None, **options: Any) -> Any:
-        """Write the network, with the weights it has now, as a checked ONNX file: `deploy.export` of `model`.
+        """Write the network with its current weights as a checked ONNX file: `deploy.export` of `model`.
 
         Parameters
         ----------
         path : str or path
-            Replaced as a whole when the file is complete and valid.
+            Replaced only once the file is complete and valid.
         example_inputs : Tensor, tuple, Mapping or (tuple, Mapping), optional
-            By default those that it was pruned with.
+            Default: those it was pruned with.
         **options
             ``opset``, ``dynamic_batch``, ``input_names``, ``output_names`` and ``external_data`` of `deploy.export`.
 
         Returns
         -------
         deploy.exporting.export_info.ExportInfo
-            What is in the file.
+            Description of the file.
 
         Raises
         ------
         ServiceError
             The package `deploy` is not installed.
         deploy.DeployError
-            The network cannot be exported, or the file not be written.
+            The network cannot be exported, or the file cannot be written.
         """
         inputs = self.example_inputs if example_inputs is None else example_inputs
         return _service("export", "exporting a network")(self.model, inputs, path, **options)
@@ -182,7 +182,7 @@ class PrunedNetwork(Pruned):
 
 
 def _service(name: str, what: str) -> Any:
-    """Return what another package does for this one; `what` says it in words."""
+    """Return a service of another package; `what` names it in messages."""
     for point in entry_points(group=SERVICES, name=name):
         try:
             return point.load()
@@ -223,49 +223,49 @@ def prune(
     module : Module
         It is copied, never modified.
     example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
-        What one call is made with, see `pruners.task.PruningTask`.
+        Arguments of one call, see `pruners.task.PruningTask`.
     method : str or PruningMethod, default="l1"
-        One of `names`, or one that was made before.
+        One of `names`, or a method instance.
     flops, macs, params, weight_bytes, activation_bytes : float, optional
-        Share of that cost that is **kept** at most, in (0, 1).
+        Largest share of that cost to be **kept**, in (0, 1).
     ratios : Mapping of str to float, optional
         Share of channels **removed**, by pattern of layer names.
     speed_up : float, optional
-        How many times faster than the dense network, more than 1. It is measured on this machine: first how the time
-        of each layer follows its width, in a minute or so (kept, and found again), then the plan, which is corrected.
+        Requested speed-up over the dense network, more than 1. It is measured on this machine: first how the time of
+        each layer depends on its width, in a minute or so (cached and reused), then the plan, which is corrected.
     on : str, optional
         Backend that `speed_up` is measured on, default ``"ort"``.
     threads, device, precision, batch, dynamic_batch : optional
-        Of the calls that are timed, as in `deploy.bench` and `deploy.export`: every usable core, the backend's device,
-        fp32, one example, and a batch that is free in the file.
+        Of the timed calls, as in `deploy.bench` and `deploy.export`. Defaults: every usable core, the backend's device,
+        fp32, one example, and a dynamic batch axis in the file.
     tolerance : float, optional
         How far off the measured time may be, as a share of the dense network's; default 0.01.
     table : LatencyModel, optional
-        Predicts times, for `speed_up`: then nothing is measured.
+        Predicts times for `speed_up`, so that nothing is measured.
     constraints : Constraints, optional
-        What the plan must respect besides. Left out, where speed is measured: counts are multiples of what the backend
-        computes together.
+        What else the plan must respect. Default if speed is measured: counts are multiples of the number of channels
+        that the backend computes together.
     settings : Mapping of str to Any, optional
-        Of a method that is given by its name.
+        Settings of a method given by name.
     seed : int, default=0
-        Seeds whatever the method draws.
+        Seeds all random draws of the method.
     **task
         ``batches``, ``loss``, ``train``, ``fit``, ``keeper`` and ``progress`` of `pruners.task.PruningTask`.
 
     Returns
     -------
     PrunedNetwork
-        With ``model``, ``plan``, ``verification``, the check that masked and compact network agree, ``export(path)``,
-        and ``speed``, what was asked, predicted and measured.
+        With ``model``, ``plan``, ``verification`` (the check that masked and compact networks agree), ``export(path)``
+        and ``speed`` (requested, predicted and measured).
 
     Raises
     ------
     TargetError
-        Not exactly one target, one that cannot be met, or arguments that belong to another one.
+        Not exactly one target, a target that cannot be met, or arguments that belong to another target.
     PruneError
         As `pruners.base.Method.prune`.
     deploy.DeployError
-        The speed cannot be measured there.
+        The speed cannot be measured on that backend.
     """
     shares = dict(zip(COSTS, (flops, macs, params, weight_bytes, activation_bytes), strict=True))
     given = [name for name, share in (*shares.items(), ("ratios", ratios), ("speed_up", speed_up)) if share is not None]

@@ -1,7 +1,7 @@
-"""What a method that removes in steps has done, kept from time to time: one that was killed goes on from there.
+"""Checkpoints of methods that remove in steps, so that a killed run resumes.
 
-The network goes to disk as every compact one does, by plan and weights, without a pickle. Random states are not kept:
-streams of batches are taken to where they were. It ends in the same weights bit for bit where the n-th batch of a
+The network is saved like every compact one, as plan and weights, without a pickle. Random states are not saved:
+streams of batches skip to where they were. A resumed run ends in the same weights bit for bit if the n-th batch of a
 stream is the same each time (`pruners.recover.batches.EndlessBatches`), and the task's ``train`` draws nothing else.
 """
 
@@ -26,16 +26,16 @@ _DIGITS = 6
 
 
 class RemovalFolder:
-    """Keeps removals in a folder; implements `Keeper`.
+    """Saves removals in a folder; implements `Keeper`.
 
     Parameters
     ----------
     folder : Path
-        Made when it is needed. Under ``torch.distributed`` process 0 writes it and all read it.
+        Created when needed. Under ``torch.distributed`` process 0 writes it and all read it.
     streams : Mapping of str to Stream
-        What the task's ``train`` takes its batches from: they go on where they were, too.
+        Where the task's ``train`` takes its batches from: they resume at their positions, too.
     every_s : float
-        Seconds that pass at least before the next step is kept: a network may be large, and a step short.
+        Minimum number of seconds between two saves: a network may be large, and a step short.
     """
 
     def __init__(self, folder: Path, streams: Mapping[str, Stream] | None = None, *, every_s: float = 0.0) -> None:
@@ -45,12 +45,12 @@ class RemovalFolder:
         self._kept_at = time.monotonic()
 
     def last(self, key: str, task: PruningTask) -> Removals | None:
-        """Return what was kept last for this key, or None where nothing was.
+        """Return the last removals saved for this key, or None.
 
         Raises
         ------
         MethodError
-            What was kept cannot be read, or was kept by another pruning.
+            The saved state cannot be read, or belongs to another pruning.
         """
         if not (kept := self._kept()):
             return None
@@ -74,7 +74,7 @@ class RemovalFolder:
         return Removals(place=place, plan=plan, model=model, history=history, drawn=drawn)
 
     def keep(self, key: str, removals: Removals) -> None:
-        """Keep these in the place of earlier ones; a kill meanwhile leaves the earlier ones."""
+        """Save these removals in place of earlier ones, which a kill meanwhile leaves intact."""
         now = time.monotonic()
         if not is_first() or now - self._kept_at < self._every_s:
             return

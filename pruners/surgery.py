@@ -1,4 +1,4 @@
-"""Make a network smaller as a plan says. Works on copies of the user's own module."""
+"""Apply a plan: make a smaller copy of the user's network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["apply", "for_own_class", "policy_of"]
 
 
 def policy_of(task: PruningTask) -> Policy:
-    """Return what a task's constraints choose where there is a choice."""
+    """Return the pruning policy that a task's constraints choose."""
     return Policy(attention=task.constraints.attention, outputs=task.constraints.outputs or usual_outputs(task.model))
 
 
@@ -44,7 +44,7 @@ def apply(
     model : Module
         The network that the plan was made for; not modified.
     graph : Graph, optional
-        Its graph; traced again from the plan's inputs when missing.
+        Its graph; traced again from the plan's inputs if not given.
     check : bool, default=True
         Whether to run `pruners.verify.verify` on the result.
     form : {"auto", "module", "graph"}
@@ -56,7 +56,7 @@ def apply(
     Returns
     -------
     Module
-        Of the same class, with the same hooks, names and mode; or a `pruners.forms.graph_network.GraphNetwork`.
+        One of the same class, with the same hooks, names and mode; or a `pruners.forms.graph_network.GraphNetwork`.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def apply(
     SurgeryError
         ``form="module"``, and the module's own code does not let it shrink.
     VerificationError
-        `check` is on and masked and compact network differ, or the comparison says nothing.
+        `check` is on, and masked and compact network differ or the comparison is vacuous.
     """
     if not plan.removes:
         raise NothingToPruneError("the plan removes nothing")

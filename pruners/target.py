@@ -1,4 +1,4 @@
-"""How small a network shall become (`Target`), and what a plan must respect besides (`Constraints`)."""
+"""How small a network is to become (`Target`), and what else a plan must respect (`Constraints`)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ __all__ = ["COSTS", "Constraints", "Cost", "Target"]
 
 Cost: TypeAlias = Literal["flops", "macs", "params", "weight_bytes", "activation_bytes"]
 COSTS: tuple[Cost, ...] = ("flops", "macs", "params", "weight_bytes", "activation_bytes")
-"""What a target can count, by the name that `Target` and a recipe give it."""
+"""Costs that a target can count, by their names in `Target` and in a recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """How small the network shall become.
+    """How small the network is to become.
 
     Parameters
     ----------
-    of : {"flops", "macs", "params", "weight_bytes", "activation_bytes", "ratios"}
-        What is counted, for one example: FLOPs or MACs (the same fraction), elements of the parameters, bytes of what
-        is saved, bytes of the results of convolutions, linear layers and matrix products, or nothing with given ratios.
+    of : {"latency", "flops", "macs", "params", "weight_bytes", "activation_bytes", "ratios"}
+        What is counted, for one example: the predicted time of a call (the default), FLOPs or MACs (the same fraction),
+        elements of the parameters, bytes of the saved tensors, bytes of the outputs of convolutions, linear layers and
+        matrix products, or nothing with given ratios.
     kept_fraction : float
         Share of the dense network's cost that is **kept**, in (0, 1); not used with "ratios". A method lands at or
-        below it, and by less than 1 % of the dense cost where the constraints allow steps that are so small.
+        below it, by less than 1 % of the dense cost if the constraints allow steps that small.
     speed_up : float, optional
-        How many times faster the network shall be, more than 1: short for ``of="latency"`` and the share 1 / speed_up.
+        Requested speed-up of the network, more than 1: short for ``of="latency"`` and the share 1 / speed_up.
     table : LatencyModel, optional
         With "latency": predicts the time from kept counts.
     also : tuple of Target
-        With "latency": other targets of latency, each with a table of its own, that the network meets as well.
+        With "latency": other latency targets, each with its own table, that the network must meet as well.
     ratios : Mapping of str to float
-        With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
-        **removed**, in [0, 1); of several patterns that match a group the last one decides. Groups that no pattern
-        names stay whole.
+        With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of units **removed**, in [0, 1).
+        If several patterns match a group, the last one decides. Groups that no pattern matches stay whole.
 
     Raises
     ------
     TargetError
-        A kind, a share or a ratio that is not one.
+        An invalid kind, share or ratio.
     """
 
     of: Cost | Literal["ratios", "latency"] = "latency"
@@ -57,11 +57,11 @@ class Target:
         kinds = [*COSTS, "latency", "ratios"]
         if self.speed_up is not None:
             if self.of != "latency" or not self.speed_up > 1:
-                raise TargetError(f"speed_up is more than 1 and of the latency; got {self.speed_up} of {self.of}")
+                raise TargetError(f"speed_up must be more than 1, and of latency; got {self.speed_up} of {self.of}")
             object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
         if self.of == "latency" and self.table is None:
             raise TargetError(
-                "a target of latency needs a latency table (deploy table build); else say what is counted, of='flops'"
+                "a target of latency needs a latency table (deploy table build); for another cost write of='flops'"
             )
         if self.of != "latency" and self.table is not None:
             raise TargetError(f"a latency table belongs to a target of latency, not of {self.of}")
@@ -69,7 +69,7 @@ class Target:
         if self.also and (None in tables or len({id(table) for table in tables}) < len(tables)):
             raise TargetError("only targets of latency are met together, each with a latency table of its own")
         if any(other.also for other in self.also):
-            raise TargetError("of targets that are met together only the first one names the others")
+            raise TargetError("of targets that are met together, only the first may name the others")
         if self.of not in kinds:
             raise TargetError(f"a target is one of {', '.join(kinds)}; got {self.of!r}")
         if self.of == "ratios":
@@ -89,45 +89,46 @@ class Constraints:
     Parameters
     ----------
     multiple_of : int
-        Kept counts of a group that loses units are a multiple of this (channels of each layer that makes them, not
-        units). A group with fewer channels than that stays whole.
+        Kept counts of a group that loses units are a multiple of this (in channels of each layer that produces them,
+        not in units). A group with fewer channels than that stays whole.
     min_units : int
-        Units that every group keeps at least; no group is ever emptied.
+        Minimum number of units in every group; no group is ever emptied.
     min_fraction : float
-        Share of its units that every group keeps at least, in [0, 1].
+        Minimum share of its units that every group keeps, in [0, 1].
     exclude : tuple of str
-        Patterns (``fnmatch``) of names of layers, or of modules with all layers in them, that are left whole, together
-        with every layer that shares their channels, and the residual blocks that hold such a layer. A pattern that
-        matches nothing is an error.
+        Patterns (``fnmatch``) of names of layers, or of modules with all their layers, that are left whole, together
+        with every layer that shares their channels and every residual block that contains such a layer. A pattern
+        that matches nothing is an error.
     whole : tuple of str
-        Names of groups that are left whole; other groups of the same layers are not, nor are residual blocks kept.
+        Names of groups that are left whole; unlike ``exclude``, this spares neither other groups of the same layers
+        nor residual blocks.
     bounds : Mapping of str to (float, float)
-        For each such pattern the least and the most that the groups of these layers keep, as shares of
-        their units, ``0 <= least <= most <= 1``. A most below 1 prunes them whatever the target says. Of several
-        patterns that match a group the last one decides; ``exclude`` wins over it. Residual blocks that hold such a
+        For each pattern (as in ``exclude``) the minimum and maximum that the groups of these layers keep, as shares of
+        their units, ``0 <= least <= most <= 1``. A maximum below 1 prunes them whatever the target. If several
+        patterns match a group, the last one decides; ``exclude`` overrides it. Residual blocks that contain such a
         layer are not removed.
     max_units_per_step : int, optional
-        Units that one removal takes at most, over the whole network. A method that removes in steps makes more of
-        them; one that removes once refuses what it cannot reach so.
+        Maximum number of units in one removal, over the whole network. A method that removes in steps takes more
+        steps; one that removes once refuses a target that it cannot reach this way.
     max_fraction_per_step : float, optional
-        The same as a share of all units that may be removed at all, in (0, 1]; of both the smaller one counts.
+        The same as a share of all removable units, in (0, 1]; the smaller of the two limits applies.
     exact_only : bool
         Leave groups whole whose removal differs from masking (channels under a LayerNorm or GroupNorm across them).
     attention : {"heads", "head_size"}
         Whether the unit of an attention is a whole head, or one position of every head; see `pruners.policy.Policy`.
     outputs : tuple of str
         Outputs of the network whose channels stay: patterns (``fnmatch``) of their names, which are keys and positions
-        joined by dots (``"0"``, ``"1.boxes"``), or of what these begin with; ``"!1.feats"`` means all but that. Empty:
-        all, or those that callers of a known network use (see `pruners.channels.outputs.usual_outputs`).
+        joined by dots (``"0"``, ``"1.boxes"``), or of prefixes of these; ``"!1.feats"`` means all but that. Empty: all,
+        or those that callers of a known network use (see `pruners.channels.outputs.usual_outputs`).
     form : {"auto", "module", "graph"}
-        What is handed back: the user's own module where that is possible and the graph form where not, or one of both.
+        Form of the result: the user's own module if possible and else the graph form ("auto"), or always one of them.
 
     Raises
     ------
     TargetError
-        A value that is out of range.
+        A value is out of range.
     SelectorError
-        A text where a tuple of patterns is meant.
+        A string is given instead of a tuple of patterns.
     """
 
     multiple_of: int = 1

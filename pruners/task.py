@@ -1,4 +1,4 @@
-"""What a pruning method is given (`PruningTask`) and gives back (`Pruned`). Imports no torch at run time."""
+"""Input (`PruningTask`) and result (`Pruned`) of a pruning method. Imports no torch at run time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Fit(Protocol):
         Parameters
         ----------
         model : Module
-            The network that is trained.
+            The network to train.
         settings : TrainSettings
             How long and how.
         name : str
-            Distinguishes the trainings of one method: a method that is run again after it was killed calls alike, and
-            what was finished is not trained again.
+            Distinguishes the trainings of one method: a method that is rerun after a kill makes the same calls, and
+            finished trainings are not repeated.
         gate : Gate, optional
             Attached to the model.
         """
@@ -44,16 +44,16 @@ class Fit(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Removals:
-    """Where a method stands between two removals.
+    """State of a method between two removals.
 
     Parameters
     ----------
     place : int
-        In the method's schedule.
+        Position in the method's schedule.
     plan : PruningPlan
         All removals so far, joined.
     model : Module
-        The present network, in the forms that `pruners.surgery.apply` gives.
+        The current network, in one of the forms of `pruners.surgery.apply`.
     history : tuple of Mapping
         JSON rows so far.
     drawn : int
@@ -68,12 +68,12 @@ class Removals:
 
 
 class Stream:
-    """Batches in turn, counted.
+    """Iterator over batches that counts them.
 
     Parameters
     ----------
     batches : iterable
-        The same ones in the same order each time it is made. Where it has ``skip(n)``, batches are left out by that.
+        The same batches in the same order each time it is made. Its ``skip(n)``, if any, is used to skip batches.
     """
 
     def __init__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -89,12 +89,12 @@ class Stream:
         return batch
 
     def skip_to(self, drawn: int) -> None:
-        """Leave out batches until so many are drawn.
+        """Skip batches until `drawn` of them are drawn.
 
         Raises
         ------
         MethodError
-            More were drawn before.
+            More than that are drawn already.
         """
         if drawn < self.drawn:
             raise MethodError(
@@ -109,13 +109,13 @@ class Stream:
 
 
 class Keeper(Protocol):
-    """Keeps the last `Removals` of one pruning."""
+    """Saves the last `Removals` of one pruning."""
 
     def last(self, key: str, task: PruningTask) -> Removals | None:
-        """Return what was kept last for this key (see `pruners.base.key_of`), or None where nothing was."""
+        """Return the last removals saved for this key (see `pruners.base.key_of`), or None."""
 
     def keep(self, key: str, removals: Removals) -> None:
-        """Keep these in the place of earlier ones."""
+        """Save these removals in place of earlier ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +127,15 @@ class PruningTask:
     model : Module
         The dense network; it is never modified.
     example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
-        What one call is made with, on the model's device: the tensor, all positional arguments, keyword arguments, or
-        both. Tensors are of shape (batch, ...); they may stand in lists, dictionaries and dataclasses, beside Python
-        values.
+        Arguments of one call, on the model's device: the tensor, all positional arguments, keyword arguments, or
+        both. Tensors are of shape (batch, ...); they may be nested in lists, dictionaries and dataclasses, beside
+        Python values.
     target : Target
-        How small the network shall become.
+        How small the network is to become.
     constraints : Constraints
-        What the plan must respect besides.
+        What else the plan must respect.
     seed : int
-        Seeds whatever the method draws.
+        Seeds all random draws of the method.
     batches : callable, optional
         ``batches()`` gives a fresh, endless, seeded iterator over training batches ``(inputs, targets)``; targets are
         int64 labels of shape (batch,), or images.
@@ -146,7 +146,7 @@ class PruningTask:
     fit : callable, optional
         A `Fit`; for methods that train by the epoch.
     keeper : Keeper, optional
-        Where a method that removes in steps keeps what it has done, and goes on from when it is run again; see
+        Where a method that removes in steps saves its progress, and resumes from when rerun; see
         `pruners.removals.RemovalFolder`.
     progress : callable, optional
         ``progress(message, fraction_done)``.
@@ -173,12 +173,12 @@ class PruningTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What a method gives back.
+    """Result of a method.
 
     Parameters
     ----------
     model : Module
-        The compact network, weights as the method left them: of the user's own class, or in graph form.
+        The compact network, with the weights that the method left: of the user's own class, or in graph form.
     plan : PruningPlan
         Relative to the task's model.
     macs_before, macs_after, params_before, params_after : int
@@ -194,11 +194,11 @@ class Pruned:
     left_whole : str
         Which groups were left whole so that the network keeps its own class, and why; else empty.
     zeros : int
-        Weights that a method which removes no channels set to zero; `macs_after` and `params_after` count them.
+        Weights set to zero, by a method that removes no channels; `macs_after` and `params_after` still count them.
     unranked : str
-        Which groups stayed whole as the method cannot rank their units, and why; else empty.
+        Which groups stayed whole because the method cannot rank their units, and why; else empty.
     landing : str
-        Where the plan landed, when that is 1 % of the dense cost or more below the target, and why; else empty.
+        Where the plan landed, if that is 1 % of the dense cost or more below the target, and why; else empty.
     """
 
     model: nn.Module

@@ -1,4 +1,4 @@
-"""Masked equals compact: the check without which no pruned network is handed out."""
+"""Masked equals compact: the check that a pruned network must pass before it is returned."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ from pruners.plan import PruningPlan
 __all__ = ["Reference", "Verification", "verify"]
 
 TOLERANCE = 1e-4
-"""Largest error that is taken for rounding in fp32, relative to the range of the output."""
+"""Largest error attributed to fp32 rounding, relative to the output's range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What the comparison of masked and compact network found.
+    """Result of comparing the masked with the compact network.
 
     Parameters
     ----------
     reference : {"masked parameters", "masked values"}
-        What the compact network was compared with: the original with zeros in its parameters, or (where a norm or a
-        mean runs across removed channels, whole blocks go, or products of functions that are not zero at zero are
+        What the compact network was compared with: the original with zeros in its parameters, or (if a norm or a mean
+        runs across removed channels, whole blocks are removed, or products of functions that are not zero at zero are
         summed) the original with every value masked and statistics taken over the survivors. See
         `pruners.forms.masked_run`.
     removed_channels : int
         Output channels (rows) removed from the layers that produce them, over all layers.
     removed_parameters : int
-        Elements of parameters removed.
+        Parameter elements removed.
     max_abs_error : float
-        Largest difference of masked and compact output, with the weights as given.
+        Largest difference between masked and compact output, with the weights as given.
     relative_error : float
         Largest difference relative to the output's range, with both kinds of weights (see `verify`).
     sensitivity : float
-        How far masking moves the output of the original relative to its range, with the weights as given.
+        How far masking moves the original's output, relative to its range, with the weights as given.
     probe_sensitivity : float
-        The same in the probe; what makes the check say something for a freshly initialised network.
+        The same in the probe; makes the check meaningful for a freshly initialised network.
     batch_sizes : tuple of int
-        At which both were compared.
+        Batch sizes at which both were compared.
     tolerance : float
-        `relative_error` is at most this.
+        Upper bound on `relative_error`.
     macs : int, optional
-        Multiply-accumulates of the compact network for one example, counted while it ran. None where an operator hides
-        them: the same count of the original is not its graph's. Not in the JSON form.
+        Multiply-accumulates of the compact network for one example, counted while it ran. None if an operator hides
+        some: the same count of the original then differs from its graph's. Not in the JSON form.
     """
 
     reference: Kind
@@ -92,28 +92,28 @@ def verify(
 ) -> Verification:
     """Compare the masked original with the compact network in evaluation mode, on inputs like the graph's example.
 
-    In fp32, and in double precision where that says no: where an output hardly varies, or a comparison in the network
-    is close, rounding in fp32 looks like an error.
+    Runs in fp32, and again in double precision if that is not conclusive: if an output hardly varies, or a comparison
+    in the network is close, fp32 rounding looks like an error.
 
-    Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With the
-    weights as given both networks give the same outputs. And with other weights they do so at another batch size: this
-    probe gives a copy of the original weights with which its output depends on every channel
-    (`pruners.modules.perturb.randomize_for_sensitivity`) and the compact copy the same tensors, cut by the plan; it is
-    what the check rests on for a freshly initialised network, whose outputs hardly depend on its inner layers. The
-    check refuses to pass when masking moves the output in neither comparison.
+    Three things must hold. Every tensor of the compact network equals the original's, cut by the plan, bit for bit.
+    With the weights as given, both networks give the same outputs. And they do so with other weights at another batch
+    size: this probe gives a copy of the original weights with which its output depends on every channel
+    (`pruners.modules.perturb.randomize_for_sensitivity`), and the compact copy the same tensors, cut by the plan. The
+    check of a freshly initialised network, whose outputs hardly depend on its inner layers, rests on the probe. The
+    check does not pass if masking moves the output in neither comparison.
 
     Parameters
     ----------
     model : Module
         The original; neither it nor `compact` is modified.
     compact : Module
-        As `pruners.surgery.apply` made it, weights not trained since.
+        As returned by `pruners.surgery.apply`, not trained since.
     graph : Graph, optional
-        Of `model`; traced again from the plan's inputs when missing.
+        Graph of `model`; traced again from the plan's inputs if not given.
     seed : int, default=0
         Seeds inputs and redrawn tensors.
     reference : Reference, optional
-        Runs of the original, where they have been made for this plan already; `seed` is its own then.
+        Runs of the original, if already made for this plan; its own seed then replaces `seed`.
 
     Raises
     ------
@@ -166,10 +166,10 @@ def verify(
     try:
         result, coarse = decided(torch.float32)
         unclear = coarse or _problem(result) is not None
-    except FOREIGN as error:  # code that names a precision runs in no other
+    except FOREIGN as error:  # code with a hard-coded precision runs in no other
         says = first_line(error)
     if unclear:
-        # A graph has a precision that its code named written into it, too: what it gave in that one stands.
+        # A graph contains a hard-coded precision of its code, too: its result in that precision stands.
         with suppress(*FOREIGN, *(() if result is None else (_DoesNotRunError,))):
             result, _ = decided(torch.float64)
     if result is None:
@@ -246,7 +246,7 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in named_tensors(network).items():
             replaced = not isinstance(tensor, nn.Parameter) and name in tensors and tensor.shape != tensors[name].shape
-            if name in tensors and not replaced:  # a cache that the original put in its place when it ran
+            if name in tensors and not replaced:  # a cache that the original replaced when it ran
                 tensor.copy_(tensors[name])
 
 

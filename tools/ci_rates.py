@@ -1,9 +1,9 @@
-"""How often `deploy check` is right: examples/ci in a temporary git repository, run again and again.
+"""Measure how often `deploy check` is right: run it repeatedly on examples/ci in a temporary git repository.
 
     python tools/ci_rates.py --runs 20 --output rates.jsonl
     python tools/ci_rates.py --runs 20 --change none --load 1 --output loaded.jsonl
 
-Each run is a line of the output, so that a study that was stopped goes on. Run by `make rates`.
+Each run is one line of the output, so an interrupted study can be continued. Run by `make rates`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ BROKEN_BY = {
     "larger-file": "larger_file",
     "lower-accuracy": "accuracy.at_least",
 }
-"""Change of the example -> limit whose line has to say so."""
+"""Change of the example -> limit that must report it."""
 _DEPLOY = [sys.executable, "-P", "-c", "import prune_deploy; prune_deploy.main()"]
 
 
 def make_repository(folder: Path, change: str) -> None:
-    """Make a git repository of two commits: the example, and the example with a change."""
+    """Make a git repository with two commits: the example, and the example with a change."""
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
     _git(folder, "init", "--quiet")
     for one in ("none", change):
@@ -47,7 +47,7 @@ def make_repository(folder: Path, change: str) -> None:
 
 
 def run(folder: Path, *options: str) -> dict[str, object]:
-    """Run `deploy check` in a repository; return what came of it."""
+    """Run `deploy check` in a repository; return its outcome."""
     began = time.monotonic()
     report = folder / "check.json"
     report.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def run(folder: Path, *options: str) -> dict[str, object]:
 
 @contextmanager
 def load(processes: int) -> Iterator[None]:
-    """Keep so many cores busy."""
+    """Keep `processes` cores busy."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, object]]) -> Iterator[str]:
-    """Yield a table of how often each change was told, in Markdown."""
+    """Yield the lines of a Markdown table of how often each change was reported."""
     yield "| change | busy cores | runs | its own line | exit codes | seconds, most |"
     yield "|---|---|---|---|---|---|"
     for key in dict.fromkeys((row["change"], row["load"]) for row in rows):

@@ -79,7 +79,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write both, or say whether the page is what the commands say."""
+    """Write both, or with ``--check`` compare the page with the help of the commands."""
     from deploy.ci.check_file import schema
 
     text = page()

@@ -1,10 +1,10 @@
 """Read hostile files as a command would; run by ``make fuzz``.
 
 Valid files of each kind (those of tests/golden) are changed: fields dropped, doubled, retyped, nested, made huge; bytes
-flipped; files cut. Whatever comes, a command ends with an exit code of docs/bench.md other than 70, in one line, in
-time and memory, and leaves nothing behind. Commands run in this process, one process for each kind: a crash or a hang
-there is noticed by the parent. Hypothesis keeps the draws that failed in ``.hypothesis`` and begins with them the next
-time; the file behind a failure is kept in ``.fuzz``.
+flipped; files cut. For any input, a command must end with an exit code of docs/bench.md other than 70 and one line,
+within time and memory limits, and leave nothing behind. Commands run in one process for each kind, whose parent notices
+a crash or a hang. Hypothesis keeps failing draws in ``.hypothesis`` and tries them first the next time; the file
+behind a failure is kept in ``.fuzz``.
 
 ``python tools/fuzz.py [--inputs N] [--minutes M] [KIND ...]``
 """
@@ -49,7 +49,7 @@ def _too_slow(*_: object) -> None:
 
 
 def outcome(read: Callable[[], object], outside: Path) -> str:
-    """Return what is wrong with how a command ended; empty where nothing is."""
+    """Return what is wrong with how a command ended; empty if nothing is."""
     printed, said = io.StringIO(), io.StringIO()
     begun = time.monotonic()
     signal.alarm(MOST_SECONDS)
@@ -69,7 +69,7 @@ def outcome(read: Callable[[], object], outside: Path) -> str:
         return f"exit code {code}: {text[:300]}"
     if "Traceback" in text or "\x1b" in printed.getvalue() + text:
         return f"a traceback or an escape: {text[:300]!r}"
-    if code not in {0, DIFFERENT} and len(text.strip().splitlines()) != 1:  # a difference is the answer, on stdout
+    if code not in {0, DIFFERENT} and len(text.strip().splitlines()) != 1:  # a difference is an answer, on stdout
         return f"exit code {code} with {len(text.splitlines())} lines: {text[:300]}"
     if left := sorted(entry.name for entry in outside.iterdir()):
         return f"it left {left[:3]}"
@@ -123,7 +123,7 @@ def fuzz(kind: str, n_inputs: int, deadline_s: float, work: Path) -> int:
 
 
 def watched(kind: str, n_inputs: int, seconds: float) -> bool:
-    """Run one kind in a process of its own, and tell how it died if it did."""
+    """Run one kind in a separate process, and report how it died, if it did."""
     command = [sys.executable, __file__, "--inputs", str(n_inputs), "--minutes", str(seconds / 60), kind]
     work = Path(tempfile.mkdtemp(prefix="fuzz-"))
     with subprocess.Popen([*command, "--work", str(work)]) as process:

@@ -1,4 +1,4 @@
-"""How a valid file is made hostile: fields dropped, doubled, retyped, nested, made huge; bytes flipped; files cut."""
+"""Make valid files hostile: drop, double, retype, nest or enlarge fields; flip bytes; cut files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def change(document: Document, rng: random.Random) -> None:
     for _ in range(rng.choice((1, 1, 2, 3))):
         if not (known := places(document)):
             return
-        # Deep lists of samples would be drawn nearly always.
+        # Otherwise long lists of samples would be drawn nearly always.
         known = [one for one in known if isinstance(one[0], dict)] or known if rng.random() < 0.8 else known
         owner, key = rng.choice(known)
         match rng.randrange(6):
@@ -162,7 +162,7 @@ def _scalar(field: Any, rng: random.Random) -> Any:
 
 
 def strange(path: Path, rng: random.Random) -> None:
-    """Put something that is no file in the place of a file."""
+    """Replace a file by something that is not a usable file."""
     path.unlink(missing_ok=True)
     match rng.randrange(5):
         case 0:

@@ -1,4 +1,4 @@
-"""Hostile files of eight kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
+"""Hostile files of eight kinds, made by changing valid ones, and the commands that read them; see `fuzz`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _weights(shape: tuple[int, ...]) -> Any:
 
 
 Case = Callable[[Path, random.Random], Callable[[], object]]
-"""Writes a hostile input into an empty folder, and returns what reads it."""
+"""Writes a hostile input into an empty folder, and returns a function that reads it."""
 
 
 def onnx_files() -> Case:

@@ -1,4 +1,4 @@
-"""Count the lines of code of the four packages: without blank lines, comments and docstrings. Run by `make lines`."""
+"""Count the lines of code of the four packages, without blank lines, comments and docstrings; run by `make lines`."""
 
 from __future__ import annotations
 

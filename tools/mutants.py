@@ -1,6 +1,6 @@
-"""Plant a mistake in each rule of the label engine, one at a time: the tests have to notice; run by `make nightly`.
+"""Check that the tests catch a bug planted in each rule of the label engine, one at a time; run by `make nightly`.
 
-Each mutant is one small edit of a copy of `pruners/`; a mutant that the tests named beside it let pass survives.
+Each mutant is one small edit of a copy of `pruners/`; a mutant survives if the tests named with it still pass.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 600
-"""Seconds after which a mutant hangs, which is noticed too."""
+"""Seconds after which a mutant counts as hanging, and so as caught."""
 CHANNELS = "pruners/channels"
 IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED, SPECTRAL = (
     "tests/test_pruners/test_channels/test_idioms.py",
@@ -30,7 +30,7 @@ IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED, SPECTRAL = (
 
 
 class Mutant(NamedTuple):
-    """Where `old` becomes `new`, and the tests that have to fail."""
+    """An edit of a file from `old` to `new`, and the tests that must fail."""
 
     file: str
     old: str
@@ -256,7 +256,7 @@ MUTANTS = {
 
 
 def fate(mutant: Mutant) -> str:
-    """Run the tests of a mutant on a copy of the project that has it."""
+    """Run the tests of a mutant on a copy of the project with the edit; return whether they caught it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         ignored = shutil.ignore_patterns(".*", "__pycache__", "docs", "recipes")

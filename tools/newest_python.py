@@ -1,6 +1,6 @@
-"""Run the tests of `make test` under the newest Python there is here beside the one of `.venv`; run by `make nightly`.
+"""Run the tests of `make test` under the newest installed Python other than that of `.venv`; run by `make nightly`.
 
-The environment is kept in `.venv-newest`, or where NEWEST_VENV says.
+The environment is kept in `.venv-newest`, or in the folder NEWEST_VENV.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TESTS = ["-m", "pytest", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorde
 
 
 def starts(program: str, version: str) -> bool:
-    """Return whether a program is a Python of this version; a shim may stand for one that is not there."""
+    """Return whether a program is a Python of this version; a shim may stand for one that is not installed."""
     code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([program, "-c", code], capture_output=True, text=True, check=False)
@@ -29,7 +29,7 @@ def starts(program: str, version: str) -> bool:
 
 
 def find(version: str) -> str | None:
-    """Return a Python of this version: from PATH, or one that pyenv keeps beside the chosen one."""
+    """Return a Python of this version, from PATH or from the versions of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     kept = [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python3"))]
     on_path = shutil.which(f"python{version}")

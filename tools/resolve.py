@@ -1,7 +1,7 @@
-"""Ask pip's resolver for every Python and processor that is supported; run by `make nightly`.
+"""Check that pip resolves the dependencies for every supported Python and processor; run by `make nightly`.
 
-Nothing is installed. Each answer has to exist as wheels, within the ranges of `pyproject.toml` and the versions of
-`constraints.txt`. What a board needs, the core alone, has to exist for the oldest glibc that `deploy --on` takes.
+Nothing is installed. Everything must exist as wheels, within the ranges of `pyproject.toml` and the versions of
+`constraints.txt`. What a board needs, the core alone, must exist for the oldest glibc that `deploy --on` supports.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python
 PROCESSORS = ("x86_64", "aarch64")
 AT_A_TIME = 4  # pip waits for downloads most of the time
 OLDEST_GLIBC, BOARD_GLIBC, NEWEST_GLIBC = 5, 28, 39
-# Published as source that holds nothing but these names, whose wheels are what is asked for.
+# Published as source that only requires these packages, whose wheels are checked instead.
 STANDS_FOR = {"tensorrt-rtx": ("tensorrt_rtx_cu13_bindings", "tensorrt_rtx_cu13_libs")}
 
-# pip takes the wheels of the Python and the processor it is told, but reads the markers of requirements for those it
-# runs on itself.
+# pip selects wheels for the given Python and processor, but evaluates the markers of requirements for those it runs on.
 PIP = """
 import runpy, sys
 import pip._vendor.packaging.markers as markers
@@ -38,7 +37,7 @@ runpy.run_module("pip", run_name="__main__")
 
 
 def requirements(extra: str) -> list[str]:
-    """Return what the package needs with an extra, extras of its own resolved."""
+    """Return the requirements of an extra, with references to our other extras resolved."""
     wanted = []
     for requirement in PROJECT["optional-dependencies"][extra]:
         own = re.fullmatch(r"prune-deploy\[(.+)\]", requirement)
@@ -53,7 +52,7 @@ def requirements(extra: str) -> list[str]:
 
 
 def resolve(python: str, processor: str, *, board: bool) -> tuple[int, str]:
-    """Return pip's exit code and what it said of errors, for everything or for the core on a board."""
+    """Return pip's exit code and error messages, for everything or for the core on a board."""
     newest, wanted_lines = (BOARD_GLIBC, []) if board else (NEWEST_GLIBC, requirements("all"))
     platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(newest, OLDEST_GLIBC - 1, -1)]
     platforms += [f"manylinux2014_{processor}", f"linux_{processor}"]

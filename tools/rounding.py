@@ -1,7 +1,7 @@
-"""Run the tests marked `rounding` as other processors would round, and with other seeds; run by `make rounding`.
+"""Run the tests marked `rounding` with the rounding of other processors and with other seeds; run by `make rounding`.
 
-torch and oneDNN take other instructions where they are told to, so that one machine shows what several would. A seed
-draws anew what a test leaves to chance, and changes the first weights of layers by one part in a million.
+torch and oneDNN can be told to use other instruction sets, so one machine shows the results of several. A seed
+redraws what a test leaves to chance, and changes the initial weights of layers by one part in a million.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Variable, value, what the processor must have.
+# Variable, value, flags that the processor must have.
 KINDS = [
     ("ATEN_CPU_CAPABILITY", "default", ()),
     ("ATEN_CPU_CAPABILITY", "avx2", ("avx2", "fma")),
@@ -27,7 +27,7 @@ SEEDS = (1, 2)
 
 
 def flags() -> set[str]:
-    """Return what the processor can do, as Linux lists it."""
+    """Return the flags of the processor, as Linux lists them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

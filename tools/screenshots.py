@@ -1,7 +1,7 @@
 """Write the pictures of docs/images from recorded results: ``python tools/screenshots.py [RESULTS.json]``.
 
-What they show is what ``deploy report`` prints and writes of the demo that docs/run.md tells of: nothing is measured.
-Chromium draws them (`make browser` installs it).
+They show what ``deploy report`` prints and writes for the demo of docs/run.md; nothing is measured. Chromium draws
+them (`make browser` installs it).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ RECORDED = ROOT / "tests" / "golden" / "demo-v4.json.xz"
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 RUN = "runs/demo"
-"""Where the picture of the terminal says that the run lies: where `make demo` puts it."""
+"""Folder of the run, as shown in the picture of the terminal: where `make demo` puts it."""
 SCREENS = {"page": (1280, 800, 1), "page-phone": (390, 844, 1.5)}
-"""Width and height in CSS pixels, and how many pixels of the picture one of them is."""
+"""Width and height in CSS pixels, and how many pixels of the picture each one takes."""
 sys.path.insert(0, str(ROOT))
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def recorded(path: Path, folder: Path) -> Results:
-    """Read results, also packed ones, which are unpacked into a folder."""
+    """Read results; compressed ones are unpacked into a folder first."""
     from deploy.results.results import load
 
     if path.suffix == ".xz":
@@ -42,7 +42,7 @@ def recorded(path: Path, folder: Path) -> Results:
 
 
 def terminal(results: Results) -> str:
-    """Return the page that looks like a terminal with the answer in it, at 80 columns."""
+    """Return a page that looks like a terminal of 80 columns with the answer in it."""
     from rich.console import Console
 
     from deploy.report.terminal import print_results
@@ -63,7 +63,7 @@ def terminal(results: Results) -> str:
 
 
 def write_pictures(browser: Browser, results: Results, folder: Path) -> list[Path]:
-    """Write the pictures, light: the terminal, and the first screen of the page on a desk and on a phone."""
+    """Write the pictures, in the light theme: the terminal, and the first screen of the page on desktop and phone."""
     from deploy.report.page import page
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def main() -> int:
         return 2
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         results = recorded(Path(sys.argv[1]) if len(sys.argv) > 1 else RECORDED, Path(folder))
-        # A container has no sandbox for it, and the pages are our own.
+        # Chromium's sandbox does not work in a container, and the pages are our own.
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         for path in write_pictures(browser, results, IMAGES):
             print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")

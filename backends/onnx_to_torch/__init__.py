@@ -1,7 +1,7 @@
-"""An ONNX graph run by torch.
+"""Convert an ONNX graph to torch code.
 
-`convert` turns each `node` into calls by the table of `operators`; `kernels` are what torch lacks, `sizes` is
-arithmetic on shapes.
+`convert` turns each `node` into torch calls using the table in `operators`; `kernels` holds operators torch lacks,
+`sizes` arithmetic on shapes.
 """
 
 __all__: list[str] = []

@@ -1,8 +1,8 @@
-"""ONNX to ``torch.fx.GraphModule``: generated Python code of plain torch calls, no interpreter at run time.
+"""Convert ONNX to ``torch.fx.GraphModule``: generated Python code of plain torch calls, no interpreter at run time.
 
-The published converters were weighed first: onnx2torch (last release August 2024) lacks ``ReduceMean`` of opset
-18 and ``Gelu`` of opset 20, which current exports have; onnx2pytorch walks the ONNX graph anew in each call, and
-that is what would be measured.
+The published converters do not fit: onnx2torch (last release August 2024) lacks ``ReduceMean`` of opset 18 and ``Gelu``
+of opset 20, which current exports have; onnx2pytorch walks the ONNX graph again in each call, which would distort the
+measurement.
 
 Sizes are Python integers in the generated code, as they are in a network written by hand: the ``Shape``, ``Gather``,
 ``Concat`` arithmetic of an export with a free batch becomes ``x.size(0)``, not tensors.
@@ -32,7 +32,7 @@ __all__ = ["convert"]
 
 
 def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torch.dtype) -> fx.GraphModule:
-    """Write an ONNX graph as torch code.
+    """Convert an ONNX graph to torch code.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
     weights : Mapping of str to ndarray
         Its initializers.
     float_type : torch.dtype
-        What fp32 of the file becomes inside; inputs and outputs keep the types of the file.
+        Internal type for the file's fp32; inputs and outputs keep the types of the file.
 
     Returns
     -------
     torch.fx.GraphModule
-        Takes the inputs in their order, returns the tuple of outputs. Each node carries the name of its ONNX node in
+        Takes the inputs in order, returns the tuple of outputs. Each node has the name of its ONNX node in
         ``meta["onnx"]``.
 
     Raises
@@ -97,7 +97,7 @@ def _on_tensors(call: Call, node: onnx.NodeProto, file: ModelFile) -> Value | tu
 
 
 def _check_node(node: onnx.NodeProto, opset: int, file: ModelFile) -> None:
-    """Hold a node against ONNX's own schema: required attributes, number of inputs."""
+    """Check a node against ONNX's own schema: required attributes, number of inputs."""
     context = onnx.checker.C.CheckerContext()
     context.ir_version = file.proto.ir_version
     context.opset_imports = {"": opset}
@@ -108,7 +108,7 @@ def _check_node(node: onnx.NodeProto, opset: int, file: ModelFile) -> None:
 
 
 def _add_biases(graph: fx.Graph, root: nn.Module) -> None:
-    """Join a linear layer with the bias that ONNX adds in a node of its own (``MatMul``, ``Add``)."""
+    """Fuse a linear layer with the bias that ONNX adds in a separate node (``MatMul``, ``Add``)."""
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target is not torch.add:
             continue

@@ -1,6 +1,6 @@
-"""Operators of ONNX that torch has under no single name, written in torch.
+"""ONNX operators without a single torch equivalent, written in torch.
 
-Imported only by the converter, and so only where torch is used. Shapes follow ONNX: (N, C, d1, ..., dn).
+Imported only by the converter, so only where torch is used. Shapes follow ONNX: (N, C, d1, ..., dn).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def same_pads(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], upper: bool
 ) -> list[int]:
-    """Return ONNX pads (all begins, then all ends) with which ceil(size / stride) outputs come out."""
+    """Return ONNX pads (all begins, then all ends) that give ceil(size / stride) outputs."""
     begins, ends = [], []
     for size, window, step, spread in zip(sizes, kernel, stride, dilation, strict=True):
         total = max(0, (-(-size // step) - 1) * step + (window - 1) * spread + 1 - size)
@@ -92,7 +92,7 @@ def convolution_transpose(
     pads: list[int],
     output_padding: list[int],
 ) -> Tensor:
-    """Convolve transposed; uneven `pads` are cut off the full result."""
+    """Apply a transposed convolution; uneven `pads` are cropped from the full result."""
     n = len(stride)
     if pads[:n] == pads[n:]:
         return _TRANSPOSED[n](x, weight, bias, stride, pads[:n], output_padding, groups, dilation)
@@ -111,7 +111,7 @@ def max_pool(
     upper: bool,
     ceil_mode: bool,
 ) -> Tensor:
-    """Pool the largest value; padding never wins."""
+    """Apply max pooling; padding never wins."""
     if pads is None:
         pads = same_pads(x.shape[2:], kernel, stride, dilation, upper)
     lowest = -float("inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
@@ -157,7 +157,7 @@ def gemm(
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
-    """Divide; whole numbers are cut towards zero."""
+    """Divide; integer division truncates towards zero."""
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
@@ -225,7 +225,7 @@ def expand(x: Tensor, shape: list[int]) -> Tensor:
 
 
 def slice_axes(x: Tensor, starts: list[int], ends: list[int], axes: list[int], steps: list[int]) -> Tensor:
-    """Slice along `axes`, backwards where a step is negative."""
+    """Slice along `axes`, backwards if the step is negative."""
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = x.size(axis)
         if step > 0:
@@ -248,7 +248,7 @@ def gather_nd(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str) -> Tensor:
-    """Write one slice of `updates` for each row of `indices` (..., k) into a copy of `x`; ``add`` sums them up."""
+    """Write one slice of `updates` for each row of `indices` (..., k) into a copy of `x`; ``add`` accumulates them."""
     return x.index_put(indices.unbind(-1), updates, accumulate=reduction == "add")
 
 
@@ -258,7 +258,7 @@ def tile(x: Tensor, repeats: list[int]) -> Tensor:
 
 
 def top_k(x: Tensor, k: int, axis: int, largest: bool, in_order: bool) -> tuple[Tensor, Tensor]:
-    """Return the `k` largest (smallest) values along `axis` and where they are."""
+    """Return the `k` largest (smallest) values along `axis` and their indices."""
     values, indices = torch.topk(x, k, axis, largest, in_order)
     return values, indices
 
@@ -272,7 +272,7 @@ def pad(x: Tensor, pads: list[int], axes: list[int] | None, mode: str, value: fl
     padding = _torch_padding(begins + ends)
     if mode == "constant":
         return F.pad(x, padding, value=value)
-    # Outside of constants torch pads trailing axes only, with one or two axes (N, C) before them.
+    # In other modes, torch pads only trailing axes, with one or two axes (N, C) before them.
     lead = next((axis for axis in range(n) if begins[axis] or ends[axis]), n - 1)
     torch_mode = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}[mode]
     flat = x.reshape(1, -1, *x.shape[lead:])
@@ -295,6 +295,11 @@ def space_to_depth(x: Tensor, block: int) -> Tensor:
     n, c, h, w = x.shape
     parts = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(n, c * block**2, h // block, w // block)
+
+
+def quotient(a: int, b: int) -> int:
+    """Divide two sizes, truncating towards zero as ONNX does."""
+    return a // b if (a < 0) == (b < 0) else -(-a // b)
 
 
 def pick(condition: bool, yes: int, no: int) -> int:

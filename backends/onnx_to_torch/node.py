@@ -1,4 +1,4 @@
-"""One ONNX node while it is converted: its inputs as tensors, constants or sizes, and where its code goes."""
+"""One ONNX node during conversion (`Call`) and the torch graph being built (`GraphBuilder`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Value: TypeAlias = fx.Node | np.ndarray | Ints
 
 
 class Call:
-    """One ONNX node while it is converted: its inputs and attributes, and where its code goes."""
+    """One ONNX node during conversion: its inputs and attributes, and the graph its code is written to."""
 
     def __init__(self, builder: GraphBuilder, node: onnx.NodeProto) -> None:
         self._builder = builder
@@ -62,12 +62,12 @@ class Call:
         return ModelLoadError(f"{path}: the torch backends do not support {what} of operator {self._label}")
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute; text comes as str."""
+        """Return an attribute, decoded if it is text."""
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else value
 
     def has(self, index: int) -> bool:
-        """Return whether an optional input is there."""
+        """Return whether an optional input is present."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def emit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
@@ -81,15 +81,15 @@ class Call:
         return self._builder.as_tensor(value, self.input_names[index])
 
     def optional(self, index: int) -> fx.Node | None:
-        """Return an optional input as a tensor, None where it is left out."""
+        """Return an optional input as a tensor, None if it is absent."""
         return self.tensor(index) if self.has(index) else None
 
     def buffer(self, array: np.ndarray, name: str) -> fx.Node:
-        """Put a constant that is not in the file into the module."""
+        """Add a constant that is not in the file to the module."""
         return self._builder.buffer(array, name)
 
     def constant(self, index: int) -> np.ndarray:
-        """Return an input that must be known now.
+        """Return an input that must be known at conversion time.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Call:
         return list(sizes.items)
 
     def static(self, index: int) -> list[int]:
-        """Return an input as integers known now.
+        """Return an input as integers known at conversion time.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Call:
 
 
 def as_ints(value: Value | None) -> Ints | None:
-    """Take sizes, or a small integer constant, as sizes."""
+    """Return sizes or a small integer constant as sizes, None for anything else."""
     if isinstance(value, Ints):
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.ndim <= 1 and value.size <= 64:
@@ -159,19 +159,19 @@ def as_ints(value: Value | None) -> Ints | None:
 
 
 class GraphBuilder:
-    """The torch graph while it is written: the value of each ONNX name, the constants as buffers.
+    """The torch graph being built: the value of each ONNX name, the constants as buffers.
 
     Parameters
     ----------
     file : ModelFile
-        The graph that is converted.
+        The graph to convert.
     float_type : torch.dtype
-        What fp32 of the file becomes inside.
+        Internal type for the file's fp32.
 
     Raises
     ------
     ModelLoadError
-        The file is of an opset before `OLDEST_OPSET`, or its shapes cannot be inferred.
+        The file's opset is older than `OLDEST_OPSET`, or its shapes cannot be inferred.
     """
 
     def __init__(self, file: ModelFile, float_type: torch.dtype) -> None:

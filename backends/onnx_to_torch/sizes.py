@@ -1,4 +1,4 @@
-"""Arithmetic on sizes: ONNX nodes whose inputs are shapes become Python integers of the generated code."""
+"""Arithmetic on sizes: ONNX nodes whose inputs are shapes become Python integers in the generated code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BINARY = {
     "Add": operator.add,
     "Sub": operator.sub,
     "Mul": operator.mul,
-    "Div": operator.floordiv,
+    "Div": kernels.quotient,
     "Mod": operator.mod,
     "Equal": operator.eq,
     "Greater": operator.gt,
@@ -32,7 +32,7 @@ _INTEGERS = frozenset({torch.int64, torch.int32})
 
 
 def compute_sizes(call: Call) -> Value | None:
-    """Convert a node on sizes; None when it is one on tensors."""
+    """Convert a node that computes sizes; return None if it works on tensors."""
     if call.op in ("Shape", "Size"):
         return _shape(call)
     sizes = [as_ints(value) for value in call.inputs]
@@ -57,7 +57,7 @@ def _shape(call: Call) -> Value:
 
 def _on_sizes(call: Call, sizes: list[Ints]) -> Value | None:
     first = sizes[0]
-    if call.op in _BINARY and len(sizes) == 2:
+    if call.op in _BINARY and len(sizes) == 2 and not call.attribute("fmod", 0):
         return _binary(call, first, sizes[1])
     match call.op:
         case "Identity":
@@ -114,4 +114,7 @@ def _apply(call: Call, function: object, *args: Int) -> Int:
     assert callable(function)
     if any(isinstance(arg, fx.Node) for arg in args):
         return call.emit(function, *args)
-    return int(np.int64(function(*args)))
+    try:
+        return int(np.int64(function(*args)))
+    except (ZeroDivisionError, OverflowError) as error:
+        raise call.refuse(f"sizes {', '.join(map(str, args))}") from error

@@ -1,4 +1,4 @@
-"""What is refused in an ONNX model before anybody works on it: what never ends, takes all memory, or means nothing."""
+"""Reject an ONNX model that is malformed, would never terminate or would take all memory, before any work on it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LONGEST_NAME = 2048
 
 
 def broken_rule(proto: onnx.ModelProto) -> str | None:
-    """Return what is wrong with a model, as the end of the sentence ``"FILE ..."``; None where nothing is.
+    """Return what is wrong with a model, as the end of the sentence ``"FILE ..."``; None if nothing is.
 
-    Names are text without NUL; a name is written once in a graph; no node needs what it writes itself; small tensors
-    hold what their shapes say, and no size is negative; functions do not call themselves, at most 100 call each other
-    in turn, and taken apart the model has at most a million nodes.
+    The rules: names are text without NUL; a name is written once per graph; no node depends on its own output; small
+    tensors match their shapes, and no size is negative; functions do not call themselves and nest at most 100 deep;
+    and with its functions inlined the model has at most a million nodes.
     """
     for body in (proto.graph, *proto.functions):
         for graph in (body, *inner_graphs(body)):
@@ -52,7 +52,7 @@ def inner_graphs(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Gr
 
 
 def _names(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
-    """Protobuf hands out what is no text as bytes, and no runtime gets over them."""
+    """Check the names: protobuf returns invalid text as bytes, which no runtime can handle."""
     names: list[object] = [graph.name]
     written: list[object] = []
     for node in graph.node:
@@ -76,7 +76,7 @@ def _names(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
 
 
 def held_tensors(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
-    """Yield the tensors that a graph or a function holds, those of sparse ones included, without what is in bodies."""
+    """Yield the tensors held by a graph or function, including the parts of sparse ones, excluding inner graphs."""
     sparse = [*getattr(body, "sparse_initializer", ())]
     yield from getattr(body, "initializer", ())
     for node in body.node:
@@ -96,7 +96,7 @@ def _tensors(body: onnx.GraphProto | onnx.FunctionProto) -> str | None:
 
 
 def _circle(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
-    """Nodes may stand in any order, as long as there is one in which they can run."""
+    """Check for cycles: nodes may be listed in any order if one exists in which they can run."""
     made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     needed = [{made_by[name] for name in node.input if name in made_by} for node in graph.node]
     if all(before < index for index, each in enumerate(needed) for before in each):
@@ -118,7 +118,7 @@ def _tensor(tensor: onnx.TensorProto) -> str | None:
         return None
     elements = math.prod(tensor.dims)
     if not _has_data(tensor) and (elements > _SMALL or len(tensor.name) + len(tensor.doc_string) > _LONGEST_NAME):
-        return None  # a large one, whose data were not read
+        return None  # large: its data was not read
     try:
         onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:
@@ -139,7 +139,7 @@ def _known_types() -> frozenset[int]:
 
 
 def _functions(proto: onnx.ModelProto) -> str | None:
-    """Count what the model becomes when each call of a function of its own is replaced by what the function holds."""
+    """Check the model's functions: no duplicates or recursion, and a bounded depth and node count once inlined."""
     bodies = {(function.domain, function.name, function.overload): function for function in proto.functions}
     if len(bodies) < len(proto.functions):
         return "is damaged: two of its functions have the same name"

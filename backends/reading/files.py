@@ -1,6 +1,6 @@
-"""Files that other people made, read within bounds: regular files only, strict JSON, archives no larger than they say.
+"""Read untrusted files within bounds: regular files only, strict JSON, archives no larger than they say.
 
-Whatever is wrong is an `OSError` (the file) or a `ValueError` (what is in it) whose text ends a line
+Every fault is raised as an `OSError` (the file) or a `ValueError` (its content) whose text completes the line
 ``"FILE ...: TEXT"``.
 """
 
@@ -29,7 +29,7 @@ _MAX_DEPTH = 100
 _MAX_INTEGER = 1 << 63
 _MAX_DIGITS = 19
 _MEMORY_SHARE = 8
-"""An archive may take this part of the machine's memory: its arrays are copied to processes."""
+"""An archive may take one part in this many of the machine's memory: its arrays are copied to processes."""
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -42,12 +42,12 @@ _BRACKET = re.compile(r"[\[\]{}]")
 
 
 def require_regular(path: Path) -> int:
-    """Refuse what is no regular file (a pipe or a device may never end), and return the size of one in bytes.
+    """Return the size of a regular file in bytes; reject anything else (a pipe or a device may never end).
 
     Raises
     ------
     OSError
-        It is missing, or no regular file.
+        It is missing, or not a regular file.
     """
     try:
         found = path.stat()
@@ -96,8 +96,8 @@ def strict_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is not JSON; or a key stands twice, a number is not finite, an integer does not fit into 64 bits, a text
-        holds a NUL or half of a surrogate pair, or it is nested more than 100 deep.
+        It is not JSON; or a key appears twice, a number is not finite, an integer does not fit into 64 bits, a string
+        contains a NUL or half a surrogate pair, or it is nested more than 100 deep.
     """
     if text.count("[") + text.count("{") > _MAX_DEPTH:
         _require_shallow(text)
@@ -122,14 +122,14 @@ def memory_bytes() -> int:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read an archive of ``numpy.savez``, without pickles.
+    """Read a ``numpy.savez`` archive, without pickles.
 
     Raises
     ------
     OSError
         See `require_regular`; or it cannot be read.
     ValueError
-        It is no such archive, is damaged, or its arrays take more than an eighth of the machine's memory.
+        It is not such an archive, is damaged, or its arrays take more than an eighth of the machine's memory.
     """
     require_regular(path)
     with path.open("rb") as file:
@@ -141,7 +141,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(str(error) or "it is damaged") from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, SyntaxError, TypeError) as error:
-        raise ValueError(f"it is damaged: {error}") from error  # what a header with nonsense makes NumPy raise
+        raise ValueError(f"it is damaged: {error}") from error  # raised by NumPy for an invalid header
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, Array]:
@@ -161,7 +161,7 @@ def _arrays(archive: zipfile.ZipFile) -> dict[str, Array]:
 
 
 def _require_size(file: Any, member: zipfile.ZipInfo) -> None:
-    """Refuse an array whose shape claims more than is there: NumPy takes the memory first."""
+    """Reject an array whose shape claims more data than there is: NumPy allocates the memory first."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(file)
@@ -202,7 +202,7 @@ def _finite(digits: str) -> float:
 
 
 def _require_text(document: Any) -> None:
-    """Refuse texts that no file or terminal takes; escapes are the only way in for them."""
+    """Reject strings that no file or terminal accepts; they can only get in through escapes."""
     try:
         text = json.dumps(document, ensure_ascii=False)
         text.encode()

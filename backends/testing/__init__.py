@@ -1,4 +1,4 @@
-"""The promises of a backend, as functions: ours are tested with them, and so can yours be.
+"""The promises of a backend as check functions: the built-in backends are tested with them, and yours can be too.
 
     from backends.testing import PROMISES
 
@@ -6,8 +6,8 @@
     def test_my_backend(promise, tmp_path):
         promise(MyBackend(), tmp_path, CompileOptions())
 
-A promise that is not kept raises AssertionError with what was expected and what came. The models are a few kilobytes,
-written to the given folder.
+A broken promise raises AssertionError with the expected and the actual result. The models are a few kilobytes, written
+to the given folder.
 """
 
 from __future__ import annotations
@@ -31,4 +31,4 @@ __all__ = [
 
 
 PROMISES: tuple[Promise, ...] = INTERFACE + EXECUTION
-"""All of them."""
+"""All promises."""

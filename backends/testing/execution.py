@@ -1,4 +1,4 @@
-"""The promises of the execution: they hold for every backend that runs a model."""
+"""Promises on execution: they hold for every backend that really computes."""
 
 # ruff: noqa: D401  (a promise is a statement, not an order)
 
@@ -34,7 +34,7 @@ def answers_equal_the_reference(backend: Backend, folder: Path, options: Compile
 
 
 def tokens_and_a_scalar_are_inputs(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Several inputs, int64 and 0-d among them, several outputs, and two sizes of the free dimensions."""
+    """Several inputs (int64 and 0-d included), several outputs and two sizes of the free dimensions work."""
     path = token_model(folder / "tokens.onnx")
     compiled = backend.compile(path, options)
     for shape in ((1, 3), (2, 5)):
@@ -47,7 +47,7 @@ def tokens_and_a_scalar_are_inputs(backend: Backend, folder: Path, options: Comp
 
 
 def a_free_batch_takes_any_size(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Rows of a batch equal the rows alone, whatever ran before."""
+    """Each row of a batch gives the same output as when run alone."""
     compiled = backend.compile(small_cnn(folder / "cnn.onnx", batch="batch"), options)
     images = image(3)["x"]
     together = compiled.run({"x": images})["y"]
@@ -67,7 +67,7 @@ def external_data_is_found(backend: Backend, folder: Path, options: CompileOptio
 
 
 def an_unknown_operator_is_named(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """The one line says which operator it is."""
+    """The one-line error names the operator."""
     path = unknown_operator(folder / "strange.onnx")
     expect_refusal(ModelLoadError, (str(path), "NoSuchOperator"), lambda: backend.compile(path, options))
 
@@ -102,7 +102,7 @@ def precision_is_honoured_or_refused(backend: Backend, folder: Path, options: Co
 
 
 def calls_run_at_once(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Calls bound to different feeds run from threads of their own without touching each other's answers."""
+    """Calls bound to different feeds run in separate threads without affecting each other's answers."""
     path = small_cnn(folder / "cnn.onnx", batch="batch")
     for streams in (2, 4):
         try:
@@ -116,7 +116,7 @@ def calls_run_at_once(backend: Backend, folder: Path, options: CompileOptions) -
             together = threading.Barrier(streams, timeout=600)
             running = [pool.submit(_answers, compiled, feed, together) for feed in feeds]
         broken = [error for future in running if (error := future.exception()) is not None]
-        if broken:  # the others only say that they waited in vain
+        if broken:  # the other threads only report the broken barrier
             raise next((error for error in broken if not isinstance(error, threading.BrokenBarrierError)), broken[0])
         for index, future in enumerate(running):
             for got in future.result():
@@ -125,7 +125,7 @@ def calls_run_at_once(backend: Backend, folder: Path, options: CompileOptions) -
 
 
 def _answers(compiled: CompiledModel, feed: Mapping[str, Array], together: threading.Barrier) -> list[Array]:
-    """Call 50 times at the same time as others, and read each answer only when all have theirs."""
+    """Call 50 times, each in step with the other threads, and read each answer only after all have run."""
     answers = []
     try:
         call = compiled.bind(feed)
@@ -141,7 +141,7 @@ def _answers(compiled: CompiledModel, feed: Mapping[str, Array], together: threa
 
 
 def a_quantised_model_is_int8_or_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """A quantised file is executed on integers and reported as int8, or refused in one line."""
+    """A quantised file is executed in integers and reported as int8, or rejected with a one-line error."""
     path = quantised_cnn(folder / "quantised.onnx")
     expect_refusal(OptionError, (), lambda: backend.compile(path, options))
     try:
@@ -156,7 +156,7 @@ def a_quantised_model_is_int8_or_refused(backend: Backend, folder: Path, options
 
 
 def layers_lead_back_to_the_file(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Each convolution and matrix product of the file is found in a compiled layer, and each named node exists."""
+    """Each convolution and matrix product of the file is in a compiled layer, and layers name only existing nodes."""
     import onnx
 
     path = small_cnn(folder / "cnn.onnx")
@@ -206,4 +206,4 @@ EXECUTION: tuple[Promise, ...] = (
     layers_lead_back_to_the_file,
     it_works_in_a_fresh_process,
 )
-"""Hold for everything that runs a model."""
+"""Promises that hold for every backend that really computes."""

@@ -1,4 +1,4 @@
-"""What a promise is written with: an input, the reference answer, and assertions that say what came."""
+"""Helpers to write promises: an input, the reference answer, and assertions that report the actual result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reference(path: Path, feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def expect(holds: bool, message: str) -> None:
-    """Assert, with `message` and also under ``python -O``.
+    """Assert with `message`, even under ``python -O``.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def expect_close(got: Array, wanted: Array, tolerance: float, what: str) -> None
 
 
 def expect_refusal(kind: type[BackendError], words: tuple[str, ...], action: Callable[[], object]) -> None:
-    """Assert that `action` raises `kind` with one line that holds all `words`.
+    """Assert that `action` raises `kind` with a one-line message that contains all `words`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The promises of the interface: they hold for every backend, one that computes nothing included."""
+"""Promises on the interface: they hold for every backend, even one that computes nothing."""
 
 # ruff: noqa: D401  (a promise is a statement, not an order)
 
@@ -47,7 +47,7 @@ def wrong_feeds_are_refused(backend: Backend, folder: Path, options: CompileOpti
 
 
 def outputs_are_copies(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """What the caller does with feeds or outputs changes nothing."""
+    """Writing to feeds or outputs after the call has no effect."""
     compiled = backend.compile(small_cnn(folder / "cnn.onnx"), options)
     feeds = image()
     call = compiled.bind(feeds)
@@ -76,7 +76,7 @@ def the_same_feed_gives_the_same_answer(backend: Backend, folder: Path, options:
 
 
 def closing_twice_is_harmless(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """A second close does nothing, and another model lives on."""
+    """A second close does nothing, and another model still works."""
     path = small_cnn(folder / "cnn.onnx")
     first, second = backend.compile(path, options), backend.compile(path, options)
     before = second.run(image())["y"]
@@ -88,7 +88,7 @@ def closing_twice_is_harmless(backend: Backend, folder: Path, options: CompileOp
 
 
 def broken_files_are_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Missing, empty, truncated or foreign: one line that names the file."""
+    """A missing, empty, truncated or non-ONNX file gives a one-line error that names it."""
     whole = small_cnn(folder / "cnn.onnx").read_bytes()
     missing = folder / "missing.onnx"
     expect_refusal(ModelLoadError, (str(missing),), lambda: backend.compile(missing, options))
@@ -100,7 +100,7 @@ def broken_files_are_refused(backend: Backend, folder: Path, options: CompileOpt
 
 
 def wrong_external_data_is_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """External data that is missing, too short or outside the model's folder is named."""
+    """An error names external data that is missing or too short."""
     path = with_external_data(folder / "external.onnx")
     data = folder / "weights.bin"
     backend.compile(path, options).close()
@@ -111,7 +111,7 @@ def wrong_external_data_is_refused(backend: Backend, folder: Path, options: Comp
 
 
 def an_absent_device_is_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """A device that is not there is an error; no other one is taken instead."""
+    """An absent device is an error; no other device is used instead."""
     path = small_cnn(folder / "cnn.onnx")
     absent = replace(options, device="cuda:99")
     expect(not backend.availability("cuda:99").ok, "cuda:99 is reported as available")
@@ -119,7 +119,7 @@ def an_absent_device_is_refused(backend: Backend, folder: Path, options: Compile
 
 
 def availability_explains_itself(backend: Backend, folder: Path, options: CompileOptions) -> None:  # noqa: ARG001
-    """Usable with a version, or not usable with a reason and a hint."""
+    """Availability is usable with a version, or not usable with a reason and a hint."""
     for device in ("cpu", "cuda", "cuda:99", "sm_89"):
         state = backend.availability(device)
         if state.ok:
@@ -130,7 +130,7 @@ def availability_explains_itself(backend: Backend, folder: Path, options: Compil
 
 
 def streams_are_honoured_or_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """The streams read back are those asked for, each with its threads, or `OptionError` says why not."""
+    """The streams and threads read back are those asked for, or `OptionError` says why not."""
     path = small_cnn(folder / "cnn.onnx")
     for streams, threads in ((1, 1), (2, 1), (1, 2), (2, 2), (64, 1)):
         try:
@@ -150,7 +150,7 @@ def streams_are_honoured_or_refused(backend: Backend, folder: Path, options: Com
 
 
 def an_artefact_gives_the_same_answers(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """What `artefact` gives is loaded into an equal model, also in a fresh state, or the reason why not is given."""
+    """An artefact loads into an equal model after the original is closed, or the error says why there is none."""
     path = small_cnn(folder / "cnn.onnx", batch="batch")
     compiled = backend.compile(path, options)
     if backend.why_no_artefacts:
@@ -177,7 +177,7 @@ def an_artefact_gives_the_same_answers(backend: Backend, folder: Path, options: 
 
 
 def memory_is_reported_or_none(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Bytes where the runtime reports them, with the source; otherwise None, and never a guess."""
+    """Memory is in bytes with a source if the runtime reports it; otherwise None, never a guess."""
     compiled = backend.compile(small_cnn(folder / "cnn.onnx"), options)
     compiled.run(image())
     memory = compiled.memory()
@@ -201,4 +201,4 @@ INTERFACE: tuple[Promise, ...] = (
     memory_is_reported_or_none,
     streams_are_honoured_or_refused,
 )
-"""Hold for everything behind the protocol, also for a backend that computes nothing."""
+"""Promises that hold for every backend, even one that computes nothing."""

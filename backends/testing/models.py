@@ -1,4 +1,4 @@
-"""The models that the promises of a backend are tried on: a few kilobytes, the same at every call."""
+"""Small models to test the promises of a backend on: a few kilobytes, identical at every call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IR_VERSION = 10
 
 
 def small_cnn(path: Path, *, batch: int | str = 2) -> Path:
-    """Write a CNN: convolution, depthwise convolution, residual addition, pooling, classifier. (batch, 3, 8, 8) in."""
+    """Write a (batch, 3, 8, 8) CNN: convolution, depthwise convolution, residual addition, pooling, classifier."""
     import onnx
     from onnx import helper
 
@@ -46,7 +46,7 @@ def small_cnn(path: Path, *, batch: int | str = 2) -> Path:
 
 
 def token_model(path: Path) -> Path:
-    """Write a model of int64 tokens (batch, length) and a scalar; two outputs, free batch and length."""
+    """Write a model with int64 tokens (batch, length) and a scalar as inputs, two outputs, free batch and length."""
     import onnx
     from onnx import helper
 
@@ -73,7 +73,7 @@ def token_model(path: Path) -> Path:
 
 
 def quantised_cnn(path: Path) -> Path:
-    """Write a CNN in the QDQ form: a convolution and a classifier on 8-bit integers, between them a float pooling."""
+    """Write a CNN in QDQ form: a convolution and a classifier on 8-bit integers, with float pooling in between."""
     import onnx
     from onnx import helper
 
@@ -116,7 +116,7 @@ def _quantised(source: str, target: str, scale: str, zero: str) -> list[onnx.Nod
 
 
 def unknown_operator(path: Path) -> Path:
-    """Write a model whose only node is of an operator nobody knows: ``NoSuchOperator``."""
+    """Write a model whose only node has an unknown operator, ``NoSuchOperator``."""
     import onnx
     from onnx import helper
 
@@ -127,7 +127,7 @@ def unknown_operator(path: Path) -> Path:
 
 
 def with_external_data(path: Path, *, location: str = "weights.bin") -> Path:
-    """Write `small_cnn` with its weights in a file of their own, `location`, beside it."""
+    """Write `small_cnn` with its weights in a separate file, `location`, beside it."""
     import onnx
 
     model = onnx.load(small_cnn(path))

@@ -1,4 +1,4 @@
-"""The adapter of TensorRT and TensorRT-RTX."""
+"""`TrtBackend`, the adapter of TensorRT and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["TrtBackend"]
 
 
 class TrtBackend(Backend):
-    """``tensorrt`` where it is installed, else ``tensorrt_rtx``; the latter for ``device="sm_XY"``."""
+    """``tensorrt`` if installed, else ``tensorrt_rtx``; always the latter for ``device="sm_XY"``."""
 
     name = "trt"
     default_device = "cuda"
-    default_threads = 1  # of the CPU, which only hands the work over
+    default_threads = 1  # the CPU only submits the work
     why_no_artefacts = ""
 
     def load_runtime(self) -> None:
@@ -36,7 +36,7 @@ class TrtBackend(Backend):
             import_runtime(name)
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Return whether TensorRT is installed and `device` is there; ``sm_XY`` needs no GPU."""
+        """Return whether TensorRT is installed and `device` exists; ``sm_XY`` needs no GPU."""
         packages = installed()
         version = ", ".join(f"{name} {version_of(name, f'{name}-cu13', f'{name}-cu12')}" for name in packages) or None
         if not packages:
@@ -64,7 +64,7 @@ class TrtBackend(Backend):
         return Availability(ok=not reason, version=version, devices=devices, reason=reason, hint=hint)
 
     def require_precision(self, model: Path, precision: Precision) -> None:
-        """Refuse quantised models, and another than the file's."""
+        """Reject quantised models, and a precision other than the file's."""
         _require_precision(modelfile.read(model), precision)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
@@ -91,7 +91,7 @@ class TrtBackend(Backend):
 
 
 def _checked(model: Path, options: CompileOptions) -> tuple[Dialect, ModelFile]:
-    """Check the options, make the GPU the current one, and read the file."""
+    """Check the options, read the file and make the GPU the current one."""
     named = options.device.startswith("sm_")
     name = "tensorrt_rtx" if named else installed()[0]
     dialect = Dialect.of(import_runtime(name))

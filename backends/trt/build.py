@@ -1,4 +1,4 @@
-"""From an ONNX file to a serialised engine."""
+"""Build a serialised TensorRT engine from an ONNX file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LARGEST_FREE_DIMENSION = 64
 
 @dataclass(frozen=True)
 class Dialect:
-    """What one version of the package can do.
+    """Features of one version of the package.
 
     Parameters
     ----------
     module : ModuleType
         ``tensorrt`` or ``tensorrt_rtx``.
     typed_flag : int
-        Flags of `create_network` for a strongly typed network; 0 where there is no other kind.
+        Flags of `create_network` for a strongly typed network; 0 if there is no other kind.
     capabilities : tuple of str
         Compute capabilities (``"sm_89"``) it compiles for without a GPU.
     """
@@ -35,9 +35,9 @@ class Dialect:
 
     @classmethod
     def of(cls, module: ModuleType) -> Dialect:
-        """Read the dialect off an imported package."""
+        """Return the dialect of an imported package."""
         members = module.NetworkDefinitionCreationFlag.__members__
-        # 10.x has weakly typed networks as well and wants the flag; its bit has moved between versions.
+        # 10.x also has weakly typed networks and needs the flag; its bit has moved between versions.
         weak = hasattr(module.BuilderFlag, "FP16")
         named = getattr(module, "ComputeCapability", None)
         names = named.__members__ if named is not None else ()
@@ -61,7 +61,7 @@ def build(dialect: Dialect, file: ModelFile, options: CompileOptions, log: Any) 
     Raises
     ------
     ModelLoadError
-        TensorRT cannot read the file or build an engine of it.
+        TensorRT cannot read the file or build an engine from it.
     """
     trt = dialect.module
     builder = trt.Builder(log)
@@ -117,7 +117,7 @@ def _parser_errors(parser: Any) -> str:
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         where = f"operator {error.node_operator()!r} (node {error.node_name()!r}): " if error.node_operator() else ""
-        # A node that no importer knows is looked for among the plugins.
+        # TensorRT looks up an unknown node among the plugins.
         is_unknown = "Plugin not found" in error.desc()
         text = "it is not supported" if is_unknown else one_line(RuntimeError(error.desc()), 200)
         errors.append(where + text)
@@ -125,10 +125,10 @@ def _parser_errors(parser: Any) -> str:
 
 
 def make_logger(trt: ModuleType) -> Any:
-    """Return an ``ILogger`` that keeps the last error (`last_error`) and the report of the layers (`report`)."""
+    """Return an ``ILogger`` that keeps the last error (`last_error`) and the layer report (`report`)."""
 
     class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
-        """Keeps the last error and the builder's report of the layers; prints nothing."""
+        """Logger that keeps the last error and the builder's layer report and prints nothing."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -1,7 +1,7 @@
-"""What is timed of TensorRT on a GPU, with nothing of CUDA but its runtime (cuda-bindings).
+"""Timed TensorRT inferences on a GPU, using only the CUDA runtime (cuda-bindings).
 
-`TrtCall` is the request: copies and waits inside, the host's clock outside. `TrtTimer` is the device alone: events
-around each inference, on the GPU's clock.
+`TrtCall` is a whole request, with copies and waits, timed by the host's clock. `TrtTimer` times the device alone, with
+events around each inference, on the GPU's clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["TrtCall", "TrtTimer", "set_device"]
 
 
 def set_device(index: int) -> None:
-    """Make GPU number `index` the one this process works on."""
+    """Make GPU number `index` the current one."""
     cudart = _cudart()
     _check(cudart.cudaSetDevice(index))
 
@@ -33,15 +33,15 @@ class TrtCall(BoundCall):
     Parameters
     ----------
     context : IExecutionContext
-        Belongs to this call alone.
+        Used by this call alone.
     feeds : Mapping of str to ndarray
         Copied to pinned memory now.
     outputs : tuple of TensorSpec
         Their shapes must follow from the shapes of the feeds.
     log : ILogger
-        Asked for the reason when TensorRT refuses.
+        Gives the reason when TensorRT refuses.
     index : int, default=0
-        Number of the GPU. CUDA keeps the current GPU for each host thread: a thread that has not called before is told.
+        Number of the GPU. CUDA has a current GPU per host thread, so it is set when the calling thread changes.
 
     Raises
     ------
@@ -115,13 +115,13 @@ class TrtCall(BoundCall):
         return self._stream
 
     def enter_thread(self) -> None:
-        """Make the call's GPU the current one of a thread that is new to it."""
+        """Make the call's GPU the current one when the calling thread has changed."""
         if (thread := threading.get_ident()) != self._thread:
             set_device(self._index)
             self._thread = thread
 
     def enqueue(self) -> None:
-        """Put one inference on the stream, without copies, and do not wait.
+        """Enqueue one inference on the stream, without copies, and do not wait.
 
         Raises
         ------
@@ -144,15 +144,15 @@ class TrtCall(BoundCall):
 
 
 class TrtTimer(DeviceTimer):
-    """Events before and after each inference on one stream, with some inferences queued ahead.
+    """Timer with events before and after each inference on one stream, with some inferences queued ahead.
 
-    The inference is captured as a CUDA graph and replayed where TensorRT allows it. Times have the resolution of CUDA's
+    The inference is captured as a CUDA graph and replayed if TensorRT allows it. Times have the resolution of CUDA's
     events, about half a microsecond.
 
     Parameters
     ----------
     call : TrtCall
-        Belongs to the timer from now on, and is run once: the inputs are on the GPU then, and lazy kernels are loaded.
+        Owned by the timer from now on. It is run once, to put the inputs on the GPU and load lazy kernels.
     in_flight : int
         Inferences queued at once.
 
@@ -185,7 +185,7 @@ class TrtTimer(DeviceTimer):
         return event
 
     def _captured(self) -> Any:
-        """Capture one inference; None where TensorRT or CUDA does not allow that."""
+        """Capture one inference; return None if TensorRT or CUDA does not allow it."""
         cudart, stream = self._cudart, self._call.stream
         _check(cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
         try:
@@ -195,7 +195,7 @@ class TrtTimer(DeviceTimer):
             is_accepted = False
         error, graph = cudart.cudaStreamEndCapture(stream)  # always: the stream is unusable until then
         if not is_accepted or int(error) != 0:
-            cudart.cudaGetLastError()  # clears the error, which the next call would be blamed for
+            cudart.cudaGetLastError()  # clears the error, which the next call would report
             return None
         replay = _check(cudart.cudaGraphInstantiate(graph, 0))
         self._free.append((cudart.cudaGraphExecDestroy, replay))
@@ -203,7 +203,7 @@ class TrtTimer(DeviceTimer):
         return replay
 
     def __call__(self, n_calls: int) -> npt.NDArray[np.int64]:
-        """Run `n_calls` inferences; give the nanoseconds of each on the GPU."""
+        """Run `n_calls` inferences; return the nanoseconds of each on the GPU."""
         self._call.enter_thread()
         samples = np.zeros(n_calls, np.int64)
         for index in range(n_calls + self.in_flight):

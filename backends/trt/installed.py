@@ -1,4 +1,4 @@
-"""What of TensorRT and CUDA is installed, and which GPUs there are; nothing of them is imported."""
+"""Which TensorRT and CUDA packages and which GPUs are present, without importing any of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gpu_index(device: str) -> int:
 
 
 def gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs, asking the driver alone: no context is made and no runtime loaded."""
+    """Return the names of the GPUs from the driver alone: no context is created and no runtime loaded."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

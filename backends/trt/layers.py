@@ -22,7 +22,7 @@ TYPES: dict[str, Precision] = {
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer of an engine: its ONNX nodes, and the types of its outputs in the runtime's words."""
+    """One layer of an engine: its ONNX nodes, and the runtime's names for its output types."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class EngineLayer:
 
 
 def layers_of_report(report: str) -> tuple[EngineLayer, ...]:
-    """Read the builder's report: one layer a line, ``Name: .., LayerType: .., .., Outputs: [..], .., Metadata: ..``."""
+    """Read the builder's report, a layer per line: ``Name: .., LayerType: .., .., Outputs: [..], .., Metadata: ..``."""
     layers = []
     for line in report.splitlines():
         if match := re.match(r"Name: (.*?), LayerType: (.*?), Inputs: .*?, Outputs: \[(.*)\], TacticName: (.*)", line):

@@ -1,4 +1,4 @@
-"""Compiled engines as `CompiledModel`: one that lists its layers only, and one that is open on a GPU."""
+"""TensorRT engines as `CompiledModel`: one that only lists its layers, and one that runs on a GPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["RunnableModel", "TrtModel"]
 
 
 class TrtModel(CompiledModel):
-    """An engine; what can run it is a subclass."""
+    """A compiled engine that lists its layers; `RunnableModel` can also run it."""
 
     def __init__(self, file: ModelFile, layers: tuple[EngineLayer, ...], properties: dict[str, str]) -> None:
         self.inputs, self.outputs = file.inputs, file.outputs
         self.properties = properties
-        # TensorRT calls a node without a name after its output.
+        # TensorRT names an unnamed node after its output.
         unnamed = {f"node_of_{node_name(node)}": node_name(node) for node in file.proto.graph.node if not node.name}
         self._layers = tuple(
             replace(layer, nodes=tuple(unnamed.get(name, name) for name in layer.nodes)) for layer in layers
@@ -47,7 +47,7 @@ class TrtModel(CompiledModel):
         )
 
     def artefact(self) -> bytes:
-        """Refuse: the engine can only be opened on the GPU that it is for.
+        """Refuse: the engine can only be opened on the GPU it was compiled for.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class TrtModel(CompiledModel):
         raise ArtefactError(f"the engine was compiled for {self.properties['device']} and cannot be loaded here")
 
     def layers(self) -> tuple[LayerInfo, ...]:
-        """List the layers of the engine. Times leave out the first run where there are more."""
+        """List the layers of the engine. Times leave out the first run if there are more."""
         infos = []
         for layer in self._layers:
             times = self._times[layer.name][1:] or self._times[layer.name]
@@ -113,7 +113,7 @@ class RunnableModel(TrtModel):
         return timer
 
     def memory(self) -> RuntimeMemory:
-        """Return what the engine reports: its weights, and the memory of one execution context.
+        """Return the engine's own figures: its weights and the memory of one execution context.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class RunnableModel(TrtModel):
         return RuntimeMemory(weights_bytes=weights, arena_bytes=arena, source="engine: device memory")
 
     def artefact(self) -> bytes:
-        """Return the properties as a line of JSON, and the serialised engine.
+        """Return the properties as a line of JSON, followed by the serialised engine.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Whether a compiled model still answers right.
+"""Check that a compiled model still gives the right answers.
 
 `reference` reads or computes the answers and compares; `reference_process` computes them without optimisation.
 """

@@ -1,4 +1,4 @@
-"""How far two arrays are apart. Pure numbers."""
+"""Distance between two arrays, and the range of an array."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from backends.base import Array
 __all__ = ["distance", "numbers", "span_of"]
 
 _SMALLEST = 1e-33
-"""A ten-thousandth of it is still a normal number in fp32: smaller ones are taken for zero by some runtimes."""
+"""A ten-thousandth of this is still a normal number in fp32: some runtimes flush smaller ones to zero."""
 
 
 def span_of(reference: Array, floor: float = 0.0) -> float:
-    """Return the range of the finite values, at least `floor` of their size; their size where all are the same."""
+    """Return the range of the finite values, at least `floor` times their magnitude; the magnitude if all are equal."""
     values = numbers(reference)
     values = values[np.isfinite(values)]
     if not values.size:
@@ -24,7 +24,7 @@ def span_of(reference: Array, floor: float = 0.0) -> float:
 
 
 def distance(one: Array, other: Array) -> float:
-    """Return the largest difference of two arrays of one shape; infinite where only one value is finite."""
+    """Return the largest difference of two arrays of equal shape; infinite where only one value is finite."""
     left, right = numbers(one), numbers(other)
     with np.errstate(invalid="ignore"):
         apart = np.where((left == right) | (np.isnan(left) & np.isnan(right)), 0.0, np.abs(left - right))
@@ -33,7 +33,7 @@ def distance(one: Array, other: Array) -> float:
 
 
 def numbers(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Return what can be subtracted: a complex number is two, a text none."""
+    """Return the real numbers to subtract: a complex number gives two, text none."""
     if array.dtype.hasobject:
         return np.empty(0)
     if array.dtype.kind == "c":

@@ -1,4 +1,4 @@
-"""What a model costs, from its file and, where that leaves it to the data, from a run that is watched."""
+"""Cost of a model, from its file and, for what depends on data, from a watched run."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def counted(
     seed: int = 0,
     timeout_s: float = 60.0,
 ) -> Cost:
-    """Count what an ONNX file costs for one example; where counting it leaves something open, run it and look.
+    """Count the cost of an ONNX file for one example; run it to resolve what the file leaves open.
 
     Parameters
     ----------
     model : Path
         The file.
     shapes : Mapping of str to tuple of int, optional
-        Whole shapes of inputs that have other free dimensions than the batch.
+        Full shapes of inputs with free dimensions other than the batch.
     feeds : Mapping of str to ndarray, optional
-        Inputs of that run; left out: the first examples of `reference`, else made up from `seed`.
+        Inputs of that run; default: the first examples of `reference`, else generated from `seed`.
     reference : Reference, optional
-        Examples at hand.
+        Available examples.
     given : GivenInputs, optional
-        Inputs that are not to be made up; `reference` is not used then.
+        Inputs given by the user instead of generated; `reference` is then not used.
     timeout_s : float, default=60.0
-        Seconds until a run that does not end is given up.
+        Seconds after which the run is given up.
 
     Returns
     -------
     Cost
-        What the file does not say, and no run could, is named in ``unknown``.
+        What neither the file nor a run could tell is named in ``unknown``.
 
     Raises
     ------
@@ -81,6 +81,6 @@ def counted(
         with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
             answer, _ = process.ask("watch", {"model": str(model.resolve())}, feeds)
     except (InputError, WorkerError):
-        return found  # which says what is not known
+        return found  # it names what is unknown
     executions = {path: [Execution(**one) for one in ran] for path, ran in answer["executions"].items()}
     return cost(model, shapes=sizes.shapes, executions=executions)

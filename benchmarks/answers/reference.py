@@ -1,7 +1,7 @@
-"""The answers a compiled model must give: read from a file, or computed by ONNX Runtime without any optimisation.
+"""Reference answers of a model: read from a file, or computed by ONNX Runtime without any optimisation.
 
 The file (``reference.npz``) holds arrays ``input:<name>`` and ``output:<name>`` and a 0-d string ``source``. Text is
-held there in NumPy's type of fixed width and is ``object`` in memory; it must be answered exactly.
+stored as NumPy's fixed-width type and is ``object`` in memory; it must match exactly.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ __all__ = [
 ]
 
 TOLERANCES: Mapping[Precision, float] = {"fp64": 1e-9, "fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2}
-"""Largest error that counts as the same answer, as a share of the output's range; the coarser, the later.
+"""Largest error that counts as the same answer, as a share of the output's range; coarser precisions come later.
 
-In fp32 about 1e-6 is seen; "masked equals compact" (`pruners.verify`) has the same bound and least range. fp16
-rounds to 11 bits and bf16 to 8, at every layer: hence the wider ones. Of a quantised file the reference is quantised as
-well; a fused layer rounds once where the file rounds twice, and one step is 1/255 of a range.
+Typical errors in fp32 are about 1e-6; "masked equals compact" (`pruners.verify`) has the same bound and least range.
+fp16 rounds to 11 bits and bf16 to 8, at every layer: hence their wider bounds. The reference of a quantised file is
+quantised as well; a fused layer rounds once where the file rounds twice, and one step is 1/255 of a range.
 """
 LEAST_RANGE: Mapping[Precision, float] = {"fp64": 1e-2, "fp32": 1e-2, "fp16": 0.2, "bf16": 0.3, "int8": 0.1}
-"""Range of an output below which its tolerance is a few roundings, as a share of its magnitude."""
+"""Floor of an output's range, as a share of its magnitude: there the tolerance is a few roundings."""
 
 _INPUT, _OUTPUT, _SOURCE = "input:", "output:", "source"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Inputs and the outputs that belong to them.
+    """Inputs and their expected outputs.
 
     Parameters
     ----------
     inputs, outputs : Mapping of str to ndarray
-        By name in the ONNX graph; axis 0 is the batch where the model has one.
+        By name in the ONNX graph; axis 0 is the batch if the model has one.
     source : str
         Where the outputs come from, in words.
     """
@@ -73,7 +73,7 @@ def read_reference(path: Path) -> Reference:
     Raises
     ------
     InputError
-        It is missing, broken, or holds something else.
+        The file is missing or broken, or holds something else.
     """
     try:
         arrays = read_arrays(path)
@@ -89,13 +89,13 @@ def read_reference(path: Path) -> Reference:
 
 
 def write_reference(path: Path, reference: Reference) -> None:
-    """Write ``reference.npz``; it appears whole or not at all."""
+    """Write ``reference.npz`` atomically."""
     arrays = {_INPUT + name: _storable(array) for name, array in reference.inputs.items()}
     arrays |= {_OUTPUT + name: _storable(array) for name, array in reference.outputs.items()}
     arrays[_SOURCE] = np.array(reference.source)
 
     def write(part: Path) -> None:
-        with part.open("wb") as file:  # given a name, numpy would add a suffix
+        with part.open("wb") as file:  # given a path, numpy would add a suffix
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as allow_pickle
 
     write_atomically(path, write)
@@ -109,28 +109,28 @@ def compute_references(
     made_up: bool = True,
     timeout_s: float = 600.0,
 ) -> tuple[Reference, ...]:
-    """Compute the answers to some calls in a process of its own, by ONNX Runtime with all graph optimisations off.
+    """Compute the answers to some calls in a separate process, by ONNX Runtime with all graph optimisations off.
 
-    Where ONNX Runtime does not take the model (a form or an operator that it does not know), or not with inputs that a
-    person gave, by the first that does of OpenVINO, ONNX's own evaluator and torch.
+    If ONNX Runtime does not accept the model (an unknown format or operator), or not with inputs given by the user, the
+    first of OpenVINO, ONNX's own evaluator and torch that does is used.
 
     Parameters
     ----------
     model : Path
         ONNX file.
     calls : sequence of Mapping of str to ndarray
-        Inputs of each.
+        Inputs of each call.
     measured : str, optional
-        Name of the backend whose answers are to be checked: it is no reference for itself.
+        Name of the backend whose answers are checked: it cannot be its own reference.
     made_up : bool, default=True
-        Whether nobody gave the inputs: what ONNX Runtime refuses of such is taken for not allowed.
+        Whether the inputs are generated: if ONNX Runtime refuses these, they are considered invalid.
     timeout_s : float, default=600.0
         Seconds until a process is killed.
 
     Raises
     ------
     WorkerError
-        ONNX Runtime refuses the inputs, or its process died; or none of them takes the model. The reason is that of
+        ONNX Runtime refuses the inputs, or its process died; or no runtime accepts the model. The reason is that of
         ONNX Runtime.
     """
     first: WorkerError | None = None
@@ -158,12 +158,12 @@ def compute_references(
 
 
 def feeds_of(reference: Reference, sizes: InputSizes) -> dict[str, Array]:
-    """Make the inputs of one call from a reference: its first examples, again and again where it has too few.
+    """Return the inputs of one call from a reference: its first examples, repeated if there are too few.
 
     Raises
     ------
     InputError
-        It has no such input, or one of another shape.
+        The reference lacks an input, or has one of another shape.
     """
     batches = _batches(reference, sizes)
     return next(batches)[0]
@@ -177,7 +177,7 @@ def check(
     precision: Precision,
     rounding: Mapping[str, float] | None = None,
 ) -> Agreement:
-    """Compare answers with a reference, in calls of the size that is timed.
+    """Compare answers with a reference, in calls of the timed size.
 
     Parameters
     ----------
@@ -186,24 +186,24 @@ def check(
     reference : Reference
         All its examples are used; the last call is filled up with the first ones.
     sizes : InputSizes
-        Of one call.
+        Input sizes of one call.
     precision : {"fp64", "fp32", "bf16", "fp16", "int8"}
         Decides the tolerance, see `coarsest`.
     rounding : Mapping of str to float, optional
-        By output, an error that rounding alone explains; see `benchmarks.answers.rounding`.
+        Error by output that rounding alone explains; see `benchmarks.answers.rounding`.
 
     Returns
     -------
     Agreement
-        Of the output that agrees least. ``ok`` says whether it holds. A value that is NaN or infinite agrees with the
-        same value only; the error is infinite otherwise.
+        Agreement of the worst output; ``ok`` says whether it is within tolerance. A NaN or infinite value agrees only
+        with the same value; otherwise the error is infinite.
 
     Raises
     ------
     InputError
         The reference does not fit the model.
     WrongAnswersError
-        An output is missing or of another shape, or a text differs.
+        An output is missing or has another shape, or a text differs.
     """
     errors = dict.fromkeys(reference.outputs, 0.0)
     for feeds, wanted in _batches(reference, sizes):
@@ -224,7 +224,7 @@ def check(
     moved = {name: (rounding or {}).get(name, 0.0) for name in errors}
     spans = {name: span_of(array, LEAST_RANGE[precision]) for name, array in reference.outputs.items()}
     allowed = {name: max(tolerance * spans[name], moved[name]) for name in errors}
-    # Infinitely wrong is worse than wrong where anything is allowed.
+    # A violated tolerance ranks above an error that rounding allows; infinite errors are capped for the ratio.
     worst = max(errors, key=lambda name: (errors[name] > allowed[name], min(errors[name], 1e300) / allowed[name]))
     return Agreement(
         reference=reference.source,
@@ -238,17 +238,17 @@ def check(
 
 
 def coarsest(precisions: Iterable[Precision]) -> Precision:
-    """Return the precision whose rounding is the largest: that of an answer that went through all of them."""
+    """Return the precision with the largest rounding: it bounds an answer that went through all of them."""
     return max((each for each in precisions if each in TOLERANCES), key=list(TOLERANCES).index)
 
 
 def require_agreement(agreement: Agreement) -> None:
-    """Refuse answers that differ.
+    """Refuse answers that differ from the reference.
 
     Raises
     ------
     WrongAnswersError
-        They do.
+        They differ by more than is allowed.
     """
     if agreement.max_abs_error == np.inf and not agreement.ok:
         raise WrongAnswersError(
@@ -300,7 +300,7 @@ def _batches(reference: Reference, sizes: InputSizes) -> Iterator[tuple[dict[str
 
 
 def nowhere_finite(reference: Reference) -> list[str]:
-    """List the outputs of numbers without a single finite one: there is nothing to compare in them."""
+    """Return the numeric outputs without a single finite value: there is nothing to compare in them."""
     values_of = {name: numbers(array) for name, array in reference.outputs.items()}
     return [name for name, values in values_of.items() if values.size and not np.isfinite(values).any()]
 
@@ -311,12 +311,12 @@ def _require_same_text(name: str, answer: Array, expected: Array) -> None:
 
 
 def _storable(array: Array) -> Array:
-    """Give text a type that NumPy stores without pickle."""
+    """Convert text to a type that NumPy stores without pickle."""
     return array.astype(np.str_) if array.dtype.hasobject else array
 
 
 def _typed(array: Array) -> Array:
-    """Give text and bfloat16 their types back: NumPy's file format knows the latter as two bytes of anything."""
+    """Restore the types of text and bfloat16: NumPy's file format stores the latter as raw two-byte items."""
     if array.dtype.kind == "U":
         return array.astype(np.object_)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:

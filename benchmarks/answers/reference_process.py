@@ -1,7 +1,6 @@
-"""Answers of an ONNX file as written, without any optimisation, and what was executed for them.
+"""Compute the answers of an ONNX file without any optimisation, and record what was executed.
 
-``python -m benchmarks.answers.reference_process`` is a process of its own, because the one that decides holds no
-runtime.
+``python -m benchmarks.answers.reference_process`` is a separate process, because the parent process holds no runtime.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ RUNTIMES = {
     "onnx": "ONNX's reference evaluator",
     "torch": "torch",
 }
-"""Who may answer, in the order in which they are asked, and what they are called."""
+"""Runtimes that may answer, in the order tried, with their display names."""
 
 _Event = tuple[str, tuple[tuple[str, tuple[int, ...]], ...], tuple[tuple[str, tuple[int, ...]], ...]]
-"""Node, and the types and shapes of what it read and wrote."""
+"""Node, and the types and shapes of its inputs and outputs."""
 _BITS = {"bool": 8, "string": 0, "float": 32, "double": 64}
-"""Of types whose name in a profile does not end in their size."""
+"""Sizes of types whose name in a profile does not end in their size."""
 
 
 def main() -> None:
-    """Answer the parent."""
+    """Serve the parent process."""
     limit_memory()
     serve_parent({"answer": _answer, "watch": _watch, "shake": _shake})
 
@@ -66,10 +65,10 @@ def _shake(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[st
     for draw in range(question["draws"]):
         try:
             again = _shaken(model, feeds, step, inside, draw)
-        except (ModelLoadError, RunError):  # what moves a value need not fit every model; then its weights are moved
+        except (ModelLoadError, RunError):  # the inserted nodes do not fit every model: move only its weights
             again = _shaken(model, feeds, step, 0.0, draw)
         for name, answer in answers.items():
-            other = again.get(name)  # of a sequence there may be less elements
+            other = again.get(name)  # a sequence may have fewer elements
             alike = other is not None and other.shape == answer.shape
             moved[name] = max(moved[name], distance(other, answer) if other is not None and alike else np.inf)
     return {}, {name: np.array(largest) for name, largest in moved.items()}
@@ -85,7 +84,7 @@ def _shaken(model: Path, feeds: Mapping[str, Array], step: float, inside: float,
 
 
 def _run_by(backend: str, model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Run a model once by a backend, in fp32 where the file computes in floating point and the backend can."""
+    """Run a model once on a backend, in fp32 if the file computes in floating point and the backend can."""
     precision = modelfile.read(model).precision
     if backend == "openvino" and precision != "int8":
         precision = "fp32"
@@ -98,7 +97,7 @@ def _evaluated(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     try:
         evaluator = ReferenceEvaluator(str(model))
         answers = evaluator.run(None, dict(feeds))
-    except Exception as error:  # operators written in Python: they raise whatever they like
+    except Exception as error:  # operators written in Python raise anything
         raise RunError(f"onnx: {one_line(error)}") from error
     return {name: np.asarray(answer) for name, answer in zip(evaluator.output_names, answers, strict=True)}
 
@@ -116,14 +115,14 @@ def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]
     ModelLoadError
         ONNX Runtime cannot load it.
     RunError
-        It cannot run it, or not on these inputs.
+        It cannot run the model, or not on these inputs.
     """
     specs = modelfile.read(model).inputs
     return _run(_session(str(model), _settings()), values_of(specs, feeds))
 
 
 def watch(model: Path, feeds: Mapping[str, Array]) -> Executions:
-    """Run a model once and return what was executed, by `node_path`, in the bodies of control flow too.
+    """Run a model once and return what was executed, by `node_path`, including bodies of control flow.
 
     Raises
     ------
@@ -135,11 +134,11 @@ def watch(model: Path, feeds: Mapping[str, Array]) -> Executions:
     proto = flattened(onnx.load(model, load_external_data=False))
     name_by_place(proto.graph)
     settings = _settings()
-    # A graph given as bytes has no folder of its own beside which its weights could lie.
+    # A graph given as bytes has no folder in which to find its weights.
     settings.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(model.resolve().parent)
     )
-    settings.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are missing in the profile
+    settings.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are missing from the profile
     settings.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="prune-deploy-watch-") as folder:
         settings.profile_file_prefix = str(Path(folder) / "profile")
@@ -186,7 +185,7 @@ def _settings() -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.log_severity_level = 4  # what is worth saying is raised
+    settings.log_severity_level = 4  # relevant errors are raised
     return settings
 
 

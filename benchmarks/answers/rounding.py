@@ -1,9 +1,9 @@
-"""How large an error rounding alone explains: asked only where answers differ by more than their tolerance.
+"""Estimate how large an error rounding alone explains; used only if answers differ by more than their tolerance.
 
-The model is run again, unoptimised, with inputs, weights and what its layers compute moved by a few roundings
-(`benchmarks.answers.shaking`). How far that moves an output shows what the magnitudes in the layers, their
-cancellations and their comparisons make of rounding; another order of summation may move it as far. A fault (a channel
-off, axes swapped, a lower precision) moves it by orders of magnitude more.
+The model is run again, unoptimised, with inputs, weights and layer results perturbed by a few roundings
+(`benchmarks.answers.shaking`). How far that moves an output shows how the magnitudes, cancellations and comparisons in
+the layers amplify rounding; another order of summation may move it as far. A fault (a channel off, axes swapped, a
+lower precision) moves it by orders of magnitude more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STEPS: Mapping[Precision, float] = {
     "bf16": 2.0**-6,
     "int8": 2.0**-6,
 }
-"""Moves in a share of each number: 64 roundings in fp64 and fp32, where kernels approximate functions, 4 otherwise."""
+"""Relative perturbation of each number: 64 roundings in fp64 and fp32, whose kernels approximate functions, else 4."""
 _INSIDE: Mapping[Precision, float] = {
     "fp64": 2.0**-51,
     "fp32": 2.0**-22,
@@ -33,20 +33,20 @@ _INSIDE: Mapping[Precision, float] = {
     "bf16": 2.0**-8,
     "int8": 2.0**-22,
 }
-"""The same of what a layer computes: 4 roundings, or one where kernels compute in fp32 and round once.
+"""The same for layer results: 4 roundings, or one if kernels compute in fp32 and round once.
 
-Of a quantised file that is what its layers of floating point compute: another step of a quantisation is among what its
-tolerance allows.
+In a quantised file this applies to results of floating-point layers: a different quantisation step is within its
+tolerance.
 """
 _DRAWS = 3
 _MARGIN = 4.0
-"""The largest of a few draws is less than the largest there is."""
+"""Safety factor: the largest of a few draws is less than the largest possible."""
 
 
 def rounding_of(
     model: Path, feeds: Mapping[str, Array], *, precision: Precision, timeout_s: float = 600.0
 ) -> dict[str, float]:
-    """Return for each output the error that rounding may make on these inputs.
+    """Return for each output the error that rounding may cause on these inputs.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ def rounding_of(
     feeds : Mapping of str to ndarray
         Inputs of one call.
     precision : {"fp64", "fp32", "fp16", "bf16", "int8"}
-        Whose rounding.
+        Precision whose rounding counts.
     timeout_s : float, default=600.0
         Seconds until the process is killed.
 
     Returns
     -------
     dict of str to float
-        Infinite where rounding decides what the output is; empty where ONNX Runtime does not take the model.
+        Infinite if rounding decides what the output is; empty if ONNX Runtime does not accept the model.
     """
     steps = {"step": _STEPS[precision], "inside": _INSIDE[precision]}
     question = {"model": str(model.resolve()), "draws": _DRAWS, **steps}

@@ -1,12 +1,12 @@
-"""A model moved by a few roundings: what its answers do then, rounding may do to them as well.
+"""Perturb a model by a few roundings: rounding may change its answers as much as that does.
 
 Weights and inputs are multiplied by ``1 + step * u``, with one ``u`` for the whole tensor and one for each element:
-neither a mean (which evens the elements out) nor a norm (which a common factor leaves alone) hides it. Numbers that
-arithmetic handles without rounding stay: tensors of whole numbers, a single power of two, and what an operator takes
-for a size or a bound.
+neither a mean (which averages the elements out) nor a norm (which ignores a common factor) hides it. Numbers that
+arithmetic handles without rounding stay: tensors of whole numbers, a single power of two, and sizes or bounds of
+operators.
 
-What the layers compute is moved as well (by `moved_inside`), because a difference of nearly equal values shows it where
-weights and inputs do not: ``sin(x)**2 + cos(x)**2 - 1`` is nothing but rounding for any ``x``.
+Layer results are perturbed as well (by `moved_inside`), because perturbed weights and inputs do not reveal every
+difference of nearly equal values: ``sin(x)**2 + cos(x)**2 - 1`` is nothing but rounding for any ``x``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KEPT = frozenset(
     {"Clip", "ConstantOfShape", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "OneHot", "Pad", "Pow"}
     | {"QuantizeLinear", "Range", "Resize", "Upsample"}
 )
-"""Operators whose constants are bounds, exponents, steps of a quantisation or, taken at once, sizes."""
+"""Operators whose constants are bounds, exponents, quantisation steps or sizes."""
 _SIZES = {
     "ConstantOfShape": (0,),
     "Expand": (1,),
@@ -47,9 +47,9 @@ _SIZES = {
     "TopK": (1,),
     "Upsample": (1,),
 }
-"""Which inputs of an operator are sizes and places; they may be computed, in floating point too."""
+"""Inputs of an operator that are sizes or positions; they may be computed, even in floating point."""
 _NO_SIZE = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN", "Shape", "Size"})
-"""What these read is no size, whatever is made of what they write."""
+"""Operators whose inputs are not sizes, even if their outputs become sizes."""
 _EXACT = frozenset(
     {"Abs", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Dropout"}
     | {"Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "GlobalMaxPool", "Identity"}
@@ -57,17 +57,17 @@ _EXACT = frozenset(
     | {"Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "SequenceAt", "Shape", "Sign", "Slice"}
     | {"SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where"}
 )
-"""Operators that hand on what they read, without rounding."""
+"""Operators that do not round."""
 _WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
-"""Operators that add up cosines to values between 0 and 1: all of these are rounded as 1 is."""
-_LARGEST = 1e30  # what masks add is no number that is rounded
+"""Operators that add up cosines to values between 0 and 1, all with the rounding of 1."""
+_LARGEST = 1e30  # mask values are not rounded numbers
 _INLINE_BYTES = 1_500_000_000
 _LEAST_OPSET = 11
-"""From which on the operators that move a value take numbers of floating point."""
+"""First opset in which the inserted operators accept floating-point values."""
 
 
 def shaken(array: Array, step: float, rng: np.random.Generator) -> Array:
-    """Return an array of real numbers with each moved by up to about ``2 * step`` of itself, any other as it is."""
+    """Return a real array with each number moved by up to about ``2 * step`` of itself, any other array unchanged."""
     if array.dtype.kind not in "fV" or not array.size:
         return array
     values = array.astype(np.float64)
@@ -80,20 +80,20 @@ def shaken(array: Array, step: float, rng: np.random.Generator) -> Array:
 
 
 def shaken_model(model: Path, folder: Path, step: float, rng: np.random.Generator, *, inside: float = 0.0) -> Path:
-    """Write a model with its weights moved into `folder`, and return its place.
+    """Write a model with perturbed weights into `folder` and return its path.
 
     Parameters
     ----------
     model : Path
         ONNX file.
     folder : Path
-        Empty.
+        Empty folder.
     step : float
         See `shaken`.
     rng : Generator
-        Draws the moves.
+        Draws the perturbations.
     inside : float, default=0.0
-        By how much of itself what the layers compute is moved at most, see `moved_inside`; 0: not at all.
+        Largest relative perturbation of layer results, see `moved_inside`; 0: none.
     """
     import onnx
 
@@ -114,18 +114,17 @@ def shaken_model(model: Path, folder: Path, step: float, rng: np.random.Generato
 def moved_inside(proto: onnx.ModelProto, step: float, rng: np.random.Generator) -> onnx.ModelProto:
     """Return a model in which each value that a node of its graph rounds is moved by up to `step` of itself.
 
-    Values that are whole numbers stay, as they come out exact; so does what an operator takes for a size or a bound,
-    what is computed in the bodies of control flow, and what is of unknown type. Windows, which lie between 0 and 1, are
-    moved by up to `step`.
+    Whole numbers stay, because they come out exact; so do sizes and bounds of operators, values computed in the bodies
+    of control flow, and values of unknown type. Windows, which lie between 0 and 1, are moved by up to `step`.
 
     Parameters
     ----------
     proto : onnx.ModelProto
-        The model; of an opset older than 11 it comes back as it is.
+        The model; with an opset older than 11 it is returned unchanged.
     step : float
         For example 4 roundings: 2 ** -22 in fp32.
     rng : Generator
-        Draws the seeds of the moves, which the model draws itself.
+        Draws the seeds; the model itself draws the perturbations.
     """
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
@@ -148,7 +147,7 @@ def moved_inside(proto: onnx.ModelProto, step: float, rng: np.random.Generator) 
 
 
 def _moving(raw: str, name: str, kind: int, step: float, seed: float, *, around: bool) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that make `name` of `raw`."""
+    """Yield the nodes that compute `name` from `raw`."""
     import onnx
 
     node, kinds = onnx.helper.make_node, onnx.TensorProto
@@ -174,7 +173,7 @@ def _moving(raw: str, name: str, kind: int, step: float, seed: float, *, around:
 
 
 def _types(proto: onnx.ModelProto) -> dict[str, int]:
-    """Return the types of the values of a graph, as far as they are known; its weights are not copied."""
+    """Return the known types of the values of a graph, without copying its weights."""
     import onnx
 
     whole = proto.graph
@@ -192,7 +191,7 @@ def _types(proto: onnx.ModelProto) -> dict[str, int]:
 
 
 def _readers(proto: onnx.ModelProto) -> dict[str, set[tuple[str, int]]]:
-    """Return by value which operators read it, and as which of their inputs."""
+    """Return for each value the operators that read it, and as which input."""
     readers: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for graph in bodies(proto):
         for node in graph.node:
@@ -202,7 +201,7 @@ def _readers(proto: onnx.ModelProto) -> dict[str, set[tuple[str, int]]]:
 
 
 def _sizes(proto: onnx.ModelProto) -> set[str]:
-    """Return the values of which sizes are made."""
+    """Return the values that sizes are computed from."""
     nodes = [node for graph in bodies(proto) for node in graph.node]
     made_by = {name: node for node in nodes for name in node.output}
     open_ = [node.input[at] for node in nodes for at in _SIZES.get(node.op_type, ()) if at < len(node.input)]

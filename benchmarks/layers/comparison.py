@@ -1,8 +1,8 @@
-"""Two models layer by layer: which layers do the same work, what its MACs promised, what came of it, and why.
+"""Compare two models layer by layer: which layers match, what their MACs promised, what was measured, and why.
 
-Layers that share a node belong together (`benchmarks.layers.matching` says which nodes are the same); where the runtime
-fused differently, several layers of one model stand against several of the other. A reason is reported only from what
-was measured or is written in the file.
+Layers that share a node belong together (`benchmarks.layers.matching` says which nodes are the same); if the runtime
+fused differently, several layers of one model pair with several of the other. A reason is reported only if it was
+measured or is written in the file.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 ]
 
 LAYERS_VERSION: Literal[1] = 1
-"""Of the form of `LayerReport`."""
+"""Version of the format of `LayerReport`."""
 
 _AS_PROMISED = 0.1
-"""A time ratio this near to the MACs ratio, as a share of it, needs no reason."""
+"""A time ratio this close to the MACs ratio, as a share of it, needs no reason."""
 _CLOCK_NS = 5_000
-"""The runtimes' clocks count microseconds: below this, ratios are coarse."""
+"""Below this, ratios are coarse: the runtimes' clocks count microseconds."""
 _MOVED = 0.05
 _SUMMED: tuple[RowKind, ...] = ("layout conversion", "inserted", "gaps")
 
 
 class LayerPair(Record):
-    """Layers of the baseline and of the candidate that do the same work; one side is empty where there are none."""
+    """Layers of the baseline and of the candidate that do the same work; one side may be empty."""
 
     name: str = Field(description="ONNX node with the most MACs; for rows without nodes, their kind")
     baseline_layers: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class LayerPair(Record):
     candidate_ns: int | None = None
     macs_ratio: float | None = Field(None, description="baseline over candidate: what the MACs promise")
     time_ratio: float | None = Field(None, description="baseline over candidate: what was measured")
-    reasons: tuple[str, ...] = Field((), description="why they differ, from facts; empty where they do not")
+    reasons: tuple[str, ...] = Field((), description="why they differ, based on facts; empty where they do not")
 
     @property
     def matched(self) -> bool:
@@ -70,21 +70,21 @@ class LayerComparison(Record):
 
 
 class LayerReport(Record):
-    """What ``deploy layers`` writes: models profiled alone, and pairs of them."""
+    """Output of ``deploy layers``: models profiled alone, and pairs of them."""
 
     schema_version: Literal[1] = LAYERS_VERSION
     profiles: tuple[LayerProfile, ...] = ()
     comparisons: tuple[LayerComparison, ...] = ()
 
     def with_point(self, profiles: Sequence[LayerProfile], pair: LayerComparison | None) -> Self:
-        """Return it with one more point: a pair, which holds its profiles, or profiles alone."""
+        """Return the report with one more point: a pair, which holds its profiles, or profiles alone."""
         if pair is not None:
             return self.model_copy(update={"comparisons": (*self.comparisons, pair)})
         return self.model_copy(update={"profiles": (*self.profiles, *profiles)})
 
 
 class MatchedRows(NamedTuple):
-    """Rows of two profiles that do the same work, or all of one kind that have no nodes."""
+    """Rows of two profiles that do the same work, or all rows without nodes of one kind."""
 
     kind: RowKind | None
     baseline: list[LayerRow]
@@ -111,14 +111,14 @@ def compare_layers(
     Parameters
     ----------
     candidate, baseline : LayerProfile
-        Of one backend with the same options and batch.
+        Profiles of one backend with the same options and batch.
     same : Mapping of str to str, optional
-        Which node of the baseline a node of the candidate is, see `benchmarks.layers.matching.match_nodes`; left out,
-        the one of the same name.
+        Maps nodes of the candidate to those of the baseline, see `benchmarks.layers.matching.match_nodes`; by default,
+        nodes match by name.
     block : int, optional
-        Channels that the runtime computes together; left out, counts are no reason.
+        Channels that the runtime computes together; without it, counts are not a reason.
     block_from : {"table", "measured", "unknown"}
-        How that is known.
+        How the block is known.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def compare_layers(
 
 
 def other_widths(candidate: LayerProfile, baseline: LayerProfile) -> bool:
-    """Return whether counts of channels differ between two profiles, in any layer and whatever it is called."""
+    """Return whether channel counts differ between two profiles in any layer, regardless of names."""
     one, other = (sorted(row.channels for row in side.rows if row.channels) for side in (baseline, candidate))
     return one != other
 
@@ -145,18 +145,18 @@ def other_widths(candidate: LayerProfile, baseline: LayerProfile) -> bool:
 def off_block(
     before: tuple[int, int] | None, after: tuple[int, int] | None, block: int | None, *, whose: str, depthwise: bool
 ) -> list[str]:
-    """Say which counts of channels of a layer changed to one that fills no blocks of the runtime.
+    """Say which channel counts of a layer changed to one that is not a multiple of the runtime's block.
 
     Parameters
     ----------
     before, after : (int, int), optional
-        Its input and output channels in both models; None where it has none.
+        Its input and output channels in both models; None if it has none.
     block : int, optional
-        Channels that the runtime computes together; None: not known, and nothing is said.
+        Channels that the runtime computes together; None: unknown, and nothing is reported.
     whose : str
-        What the model of `before` is called.
+        Name of the model of `before`.
     depthwise : bool
-        Whether each channel is convolved by itself: then the two counts are one.
+        Whether each channel is convolved separately: input and output channels are then one count.
     """
     if block is None or before is None or after is None:
         return []
@@ -173,7 +173,7 @@ def off_block(
 def matched_rows(
     candidate: LayerProfile, baseline: LayerProfile, same: Mapping[str, str] | None = None
 ) -> list[MatchedRows]:
-    """Put the rows of two profiles together that share nodes, directly or through others; then those of each kind.
+    """Group rows of two profiles that share nodes, directly or through others; then rows without nodes by kind.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _time_ns(rows: list[LayerRow]) -> int | None:
 
 
 def _reasons(before: list[LayerRow], after: list[LayerRow], block: int | None, *, gained: bool) -> list[str]:
-    """Return what is known of a layer whose time did not follow its MACs."""
+    """Return known reasons why the time of a layer did not follow its MACs."""
     old, new = (max(side, key=lambda row: row.macs) for side in (before, after))
     reasons = []
     if not gained:

@@ -1,13 +1,13 @@
-"""Why the time of a pruned network did not follow its MACs, layer by layer and summed up.
+"""Explain why the time of a pruned network did not follow its MACs, layer by layer and in total.
 
-The promise: a call of the pruned network takes the share of the dense time that its MACs are of the dense MACs. What is
-missing to it is split without a rest. For a layer with dense time ``t`` and MACs ``m``, pruned ``t'`` and ``m'``, of a
-network whose MACs fell to the share ``R`` and whose MACs cost ``c`` on average:
+The promise: the time of a pruned call is the same share of the dense time as its MACs are of the dense MACs. The time
+beyond that is missing, and is split without remainder. For a layer with dense time ``t`` and MACs ``m``, pruned ``t'``
+and ``m'``, of a network whose MACs fell to the share ``R`` and cost ``c`` each on average:
 
-* ``t' - t m'/m`` is missing as the layer did not follow its own MACs; the reason is found among what was measured.
-* ``(m' - R m) (t/m - c)`` is missing as MACs that cost more than others were left, or cheap ones removed.
+* ``t' - t m'/m`` is missing because the layer did not follow its own MACs; the reason is found in the measurements.
+* ``(m' - R m) (t/m - c)`` is missing because expensive MACs were left, or cheap ones removed.
 
-A layer without MACs misses ``t' - R t``, and what no layer accounts for lies outside of the layers.
+A layer without MACs misses ``t' - R t``, and what no layer accounts for lies outside the layers.
 """
 
 from __future__ import annotations
@@ -56,24 +56,26 @@ Reason = Literal[
 Rounding = Literal["not", "to the nearest", "up"]
 
 _AS_PROMISED = 0.1
-"""A time this near to the promised one, as a share of it, followed its MACs."""
+"""A time this close to the promised one, as a share of it, followed its MACs."""
 _FAR_OFF = 0.25
-"""Difference of a call and the sum of its layers beyond which other programs, or the profiler, are to blame."""
+"""Relative difference between a call and the sum of its layers beyond which other load or the profiler is to blame."""
 _MOSTLY = 0.5
-"""Share of the missing time of a layer that its overhead has to account for."""
+"""Share of the missing time of a layer that its overhead must account for."""
 
 
 class LayerSide(Record):
-    """A layer in one of the two networks; empty where it has none."""
+    """A layer in one of the two networks; empty if absent there."""
 
-    layers: tuple[str, ...] = Field((), description="the runtime's names")
-    kernels: tuple[str, ...] = Field((), description="the runtime's own types of them")
+    layers: tuple[str, ...] = Field((), description="the runtime's names for them")
+    kernels: tuple[str, ...] = Field((), description="the runtime's own types for them")
     channels: tuple[int, int] | None = Field(None, description="input and output channels of the heaviest node")
-    time_ns: int | None = Field(None, description="of one execution; None where the runtime does not time it")
+    time_ns: int | None = Field(None, description="time of one execution; None where the runtime does not time it")
     macs: NonNegativeInt | None = Field(None, description="None: not known")
     moved_bytes: NonNegativeInt | None = Field(None, description="each tensor moved once; None: not known")
-    roofline_share: float | None = Field(None, description="shortest time that the roofline allows over the time")
-    bound: Literal["compute", "memory"] | None = Field(None, description="which of the two sets that shortest time")
+    roofline_share: float | None = Field(
+        None, description="shortest time the roofline allows, divided by the measured time"
+    )
+    bound: Literal["compute", "memory"] | None = Field(None, description="which peak sets that shortest time")
 
 
 class ExplainedLayer(Record):
@@ -81,40 +83,44 @@ class ExplainedLayer(Record):
 
     name: str = Field(description="ONNX node with the most MACs, named as in the dense file; or the kind")
     kind: Literal["layer", "layout conversion", "inserted"] = Field(
-        "layer", description="all changes of layout stand together, and so does what else the runtime inserted"
+        "layer", description="all layout conversions form one entry, and so does everything else the runtime inserted"
     )
     dense: LayerSide
     pruned: LayerSide
     depthwise: bool = False
     missing_ns: float | None = Field(None, description="time beyond what its own MACs promised; negative: it gained")
     reason: Reason = Field(description="why")
-    uneven_ns: float = Field(0.0, description="time that is missing as its MACs cost more than others, or less")
+    uneven_ns: float = Field(0.0, description="time missing because its MACs cost more than others, or less")
     uneven_reason: Reason | None = Field(None, description="why more of them stayed than elsewhere")
-    why: tuple[str, ...] = Field((), description="what the reason is known from, in words")
+    why: tuple[str, ...] = Field((), description="evidence for the reason")
 
     @property
     def n_layers(self) -> int:
-        """Layers in it."""
+        """Number of layers in it."""
         return 1 if self.kind == "layer" else max(len(self.dense.layers), len(self.pruned.layers))
 
 
 class ReasonSum(Record):
-    """What one reason accounts for, over all layers."""
+    """Missing time that one reason accounts for, over all layers."""
 
     reason: Reason
     missing_ns: float
     n_layers: NonNegativeInt
-    largest: tuple[str, ...] = Field((), description="layers that it takes most in, at most three")
+    largest: tuple[str, ...] = Field((), description="layers where it costs the most time, at most three")
 
 
 class AlignedPlan(Record):
-    """A plan whose counts fill the blocks of the runtime, or the one of the pruned network itself."""
+    """A plan whose counts fill the channel blocks of the runtime, or that of the pruned network itself."""
 
     rounded: Rounding = Field(description="how its counts were made multiples of the block")
-    counts: dict[str, NonNegativeInt] = Field(description="kept units of each group; 1 or 0 for a residual block")
-    macs_share: float | None = Field(description="of the dense MACs; None: not known")
-    predicted_share: PositiveFloat = Field(description="of the dense time, from the latency table")
-    measured_share: PositiveFloat | None = Field(None, description="measured in turn with the dense network")
+    counts: dict[str, NonNegativeInt] = Field(
+        description="kept units of each group; for a residual block 1 if present, 0 if not"
+    )
+    macs_share: float | None = Field(description="share of the dense MACs; None: not known")
+    predicted_share: PositiveFloat = Field(description="share of the dense time, by the latency table")
+    measured_share: PositiveFloat | None = Field(
+        None, description="share of the dense time, measured alternately with it"
+    )
 
 
 class Explanation(Record):
@@ -124,31 +130,33 @@ class Explanation(Record):
     dense: Subject
     pruned: Subject
     backend_version: str | None = None
-    dense_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed; see `of_layers`")
-    pruned_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed; see `of_layers`")
+    dense_ns: PositiveFloat = Field(description="time of an undisturbed unprofiled call; see `of_layers`")
+    pruned_ns: PositiveFloat = Field(description="time of an undisturbed unprofiled call; see `of_layers`")
     of_layers: bool = Field(
-        False, description="whether the two are sums of layers, as whole calls took far longer or less than these"
+        False, description="whether both are sums over layers, because whole calls took far longer or less than these"
     )
-    dense_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
-    pruned_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
+    dense_macs: NonNegativeInt = Field(description="MACs per call, as far as known")
+    pruned_macs: NonNegativeInt = Field(description="MACs per call, as far as known")
     roofline: Roofline | None = Field(None, description="peaks measured in the same run")
-    layer_overhead_ns: NonNegativeFloat | None = Field(None, description="of a layer that computes next to nothing")
+    layer_overhead_ns: NonNegativeFloat | None = Field(
+        None, description="time of a layer that computes next to nothing"
+    )
     block: PositiveInt | None = Field(None, description="channels computed together; 1: no blocks; None: not known")
     block_from: Literal["table", "measured", "unknown"] = "unknown"
-    missing_ns: float | None = Field(description="beyond the promised time; None: no MACs are known")
-    reasons: tuple[ReasonSum, ...] = Field(description="what is missing, by reason, most first; no rest")
+    missing_ns: float | None = Field(description="measured time beyond the promised time; None: no MACs are known")
+    reasons: tuple[ReasonSum, ...] = Field(description="missing time by reason, largest first; no remainder")
     layers: tuple[ExplainedLayer, ...] = Field(description="in the order of the dense network")
-    plans: tuple[AlignedPlan, ...] = Field((), description="what counts that fill the blocks would buy")
-    notes: tuple[str, ...] = Field((), description="what has to be known to read it, in words")
+    plans: tuple[AlignedPlan, ...] = Field((), description="what would be gained by counts that fill the blocks")
+    notes: tuple[str, ...] = Field((), description="notes needed to interpret it")
 
     @property
     def promised_share(self) -> float | None:
-        """Share of the dense time that the MACs promise; None where none are known."""
+        """Share of the dense time that the MACs promise; None if no MACs are known."""
         return self.pruned_macs / self.dense_macs if self.dense_macs and self.pruned_macs else None
 
     @property
     def time_share(self) -> float:
-        """Share of the dense time that was measured."""
+        """Measured share of the dense time."""
         return self.pruned_ns / self.dense_ns
 
 
@@ -163,24 +171,24 @@ def explain(
     whole: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Explanation:
-    """Say why the time of a pruned network did not follow its MACs.
+    """Explain why the time of a pruned network did not follow its MACs.
 
     Parameters
     ----------
     pruned, dense : LayerProfile
         Profiled in turn, under one backend with the same options and batch.
     same : Mapping of str to str, optional
-        Which node of the dense network a node of the pruned one is, see `benchmarks.layers.comparison.compare_layers`.
+        Maps nodes of the pruned network to those of the dense one, see `benchmarks.layers.comparison.compare_layers`.
     block : int, optional
-        Channels that the runtime computes together; left out, counts are no reason.
+        Channels that the runtime computes together; without it, counts are not a reason.
     block_from : {"table", "measured", "unknown"}
-        How that is known.
+        How the block is known.
     layer_overhead_ns : float, optional
-        Time of a layer that computes next to nothing; left out, overhead is no reason.
+        Time of a layer that computes next to nothing; without it, overhead is not a reason.
     whole : Mapping of str to str, optional
         Why a layer of the dense network, by its ONNX node, keeps all its channels.
     notes : sequence of str
-        Are kept.
+        Notes copied into the result.
 
     Raises
     ------
@@ -259,14 +267,14 @@ def _side(rows: Sequence[LayerRow], unknown: Collection[str]) -> LayerSide:
 
 
 class _Judge:
-    """Finds what is missing in a layer, and the reason.
+    """Finds the missing time of a layer and the reason.
 
     Parameters
     ----------
     share : float or None
-        Of the MACs that are left; None: not known.
+        Share of the MACs that are left; None if unknown.
     ns_per_mac : float
-        What a MAC of the dense network costs on average.
+        Average cost of a MAC of the dense network.
     block, overhead_ns, whole
         As in `explain`.
     """
@@ -325,7 +333,7 @@ class _Judge:
         return layer.model_copy(update={"missing_ns": missing, "reason": reason, "why": why})
 
     def _reason(self, layer: ExplainedLayer, left: float, missing: float) -> tuple[Reason, tuple[str, ...]]:
-        """Return the first reason that was measured for a layer which did not follow its MACs, and the facts."""
+        """Return the first measured reason why a layer did not follow its MACs, and the facts behind it."""
         dense, pruned = layer.dense, layer.pruned
         if abs(missing) <= _AS_PROMISED * left * (dense.time_ns or 0) or not pruned.layers:
             return "followed", ()
@@ -347,7 +355,7 @@ class _Judge:
 
 
 def _sums(layers: Sequence[ExplainedLayer], missing_ns: float | None) -> tuple[ReasonSum, ...]:
-    """Sum up by reason, most first; what no layer accounts for lies outside of them."""
+    """Sum the missing time by reason, largest first; what no layer accounts for lies outside the layers."""
     if missing_ns is None:
         return ()
     parts: dict[Reason, dict[int, float]] = defaultdict(lambda: defaultdict(float))

@@ -2,12 +2,12 @@
 
 Rows are of five kinds:
 
-* **layer**: the runtime executes ONNX nodes, fused into one layer or alone.
-* **layout conversion**: put in by the runtime to bring data into another layout; no ONNX node is in it.
-* **inserted**: anything else that no ONNX node is traced to (a cast, a fusion that the backend cannot resolve).
+* **layer**: ONNX nodes that the runtime executes, fused into one layer or alone.
+* **layout conversion**: inserted by the runtime to change the data layout; it contains no ONNX node.
+* **inserted**: anything else not traced to an ONNX node (a cast, a fusion that the backend cannot resolve).
 * **in no layer**: an ONNX node that the runtime does not execute as a layer: folded, or only a change of shape.
-* **gaps**: the unprofiled call minus all layers: launches, copies to and from the runtime, the call itself. Both come
-  from different calls and profiling slows layers down, so it may be negative.
+* **gaps**: the unprofiled call minus all layers: launches, copies to and from the runtime, the call itself. It may be
+  negative, because the two come from different calls and profiling slows layers down.
 
 Each ONNX node's MACs are counted in exactly one row.
 """
@@ -37,7 +37,7 @@ _LAYOUT = re.compile(r"reorder|reformat|transpose|permute|shuffle|layout", re.IG
 
 
 class LayerRow(Record):
-    """One row: counts and bytes of one call, for the whole batch."""
+    """One row of a profile: counts and bytes of one call, for the whole batch."""
 
     name: str = Field(description="the runtime's name; for a node in no layer, that of the node")
     kind: RowKind
@@ -45,15 +45,17 @@ class LayerRow(Record):
     nodes: tuple[str, ...] = Field((), description="ONNX nodes in it")
     ops: tuple[str, ...] = Field((), description="operators of these nodes")
     channels: tuple[int, int] | None = Field(None, description="input and output channels of its heaviest node")
-    groups: PositiveInt = Field(1, description="of its heaviest node; as many as channels: depthwise")
+    groups: PositiveInt = Field(1, description="groups of its heaviest node; equal to the channels: depthwise")
     macs: NonNegativeInt = 0
     moved_bytes: NonNegativeInt | None = Field(None, description="inputs, weights and outputs, each moved once")
-    time_ns: int | None = Field(None, description="of one execution; None where the runtime does not time it")
-    share: float | None = Field(None, description="of the unprofiled call")
-    flops_per_s: float | None = Field(None, description="2 x MACs over the time")
+    time_ns: int | None = Field(None, description="time of one execution; None where the runtime does not time it")
+    share: float | None = Field(None, description="share of the unprofiled call")
+    flops_per_s: float | None = Field(None, description="2 x MACs divided by the time")
     bytes_per_s: float | None = None
-    roofline_share: float | None = Field(None, description="shortest time that the roofline allows over the time")
-    bound: Literal["compute", "memory"] | None = Field(None, description="which of the two sets that shortest time")
+    roofline_share: float | None = Field(
+        None, description="shortest time the roofline allows, divided by the measured time"
+    )
+    bound: Literal["compute", "memory"] | None = Field(None, description="which peak sets that shortest time")
 
 
 class LayerProfile(Record):
@@ -65,14 +67,14 @@ class LayerProfile(Record):
     latency_ns: PositiveFloat = Field(description="median unprofiled call, in a process of its own")
     n_calls: PositiveInt = Field(description="unprofiled calls behind it")
     undisturbed_ns: PositiveFloat | None = Field(
-        None, description="median of the fastest unprofiled calls of all sessions; None: not kept"
+        None, description="median of the fastest unprofiled calls of all sessions; None: not recorded"
     )
     profiled_ns: PositiveFloat = Field(description="median call while profiled")
     n_profiled: PositiveInt = Field(description="profiled calls")
     roofline: Roofline | None = None
-    rows: tuple[LayerRow, ...] = Field(description="in the order of execution")
-    uncounted: tuple[str, ...] = Field((), description="nodes whose MACs are not known: they are 0 in `rows`")
-    notes: tuple[str, ...] = Field((), description="what has to be known to read the rows, in words")
+    rows: tuple[LayerRow, ...] = Field(description="in execution order")
+    uncounted: tuple[str, ...] = Field((), description="nodes with unknown MACs: they count as 0 in `rows`")
+    notes: tuple[str, ...] = Field((), description="notes needed to interpret the rows")
 
     @property
     def macs(self) -> int:
@@ -81,7 +83,7 @@ class LayerProfile(Record):
 
     @property
     def profiling_cost(self) -> float:
-        """How much longer a call took while it was profiled, as a share."""
+        """Relative slowdown of a call while profiled."""
         return self.profiled_ns / self.latency_ns - 1
 
 
@@ -97,30 +99,30 @@ def join(
 ) -> tuple[LayerRow, ...]:
     """Join profiled layers to the ONNX nodes in them.
 
-    A node that several layers name belongs to the one of them that takes longest.
+    A node named by several layers belongs to the one that takes longest.
 
     Parameters
     ----------
     layers : sequence of LayerInfo
         In the order of execution.
     cost : Cost
-        Of the model, for one example.
+        Cost of the model, for one example.
     graph : ModelGraph
-        Of the model, at the batch that was profiled.
+        Graph of the model, at the profiled batch.
     batch : int
-        Examples in one call.
+        Examples per call.
     latency_ns : float
-        The unprofiled call.
+        Latency of the unprofiled call.
     roofline : Roofline or None
-        Left out, no share of it is computed.
+        If None, no share of it is computed.
     uncounted : collection of str
-        Nodes whose MACs are not known: their layers have no share of the roofline.
+        Nodes whose MACs are unknown: their layers have no share of the roofline.
 
     Returns
     -------
     tuple of LayerRow
-        Layers in the order of execution, then nodes in no layer, then the gaps. What the runtime neither timed nor
-        traced to a node is left out.
+        Layers in the order of execution, then nodes in no layer, then the gaps. Layers that the runtime neither timed
+        nor traced to a node are left out.
     """
     macs: dict[str, int] = defaultdict(int)
     for node in cost.nodes:
@@ -167,7 +169,7 @@ def join(
 
 
 def _owners(layers: Sequence[LayerInfo]) -> dict[str, int]:
-    """Map each node to the layer that counts it."""
+    """Map each node to the layer it belongs to."""
     owner: dict[str, int] = {}
     for index, layer in enumerate(layers):
         for name in layer.nodes:
@@ -183,7 +185,7 @@ def _kind(layer: LayerInfo) -> RowKind:
 
 
 def _judged(row: LayerRow, latency_ns: float, roofline: Roofline | None) -> LayerRow:
-    """Add what follows from the time of a row."""
+    """Add the values derived from the time of a row."""
     if row.time_ns is None:
         return row
     derived: dict[str, object] = {"share": row.time_ns / latency_ns}

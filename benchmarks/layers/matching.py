@@ -1,7 +1,7 @@
-"""Which nodes of two ONNX graphs do the same work: by their names, or where these differ by kind and order.
+"""Match the nodes of two ONNX graphs that do the same work: by name, else by kind and order.
 
-A pruned network computes what the dense one does with fewer channels: same operators, kernels, strides and sizes of
-images, in the same order. Other exporters give other names, and number them anew where a layer is missing.
+A pruned network computes the same as the dense one with fewer channels: same operators, kernels, strides and image
+sizes, in the same order. Other exporters choose other names, and renumber them if a layer is missing.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from benchmarks.layers.onnx_nodes import GraphNode, ModelGraph
 __all__ = ["match_nodes"]
 
 _NAMED_ALIKE = 0.1
-"""What a name in common counts beside being the same kind of node: it decides between equals."""
+"""Bonus for an equal name on top of the same kind of node: it breaks ties."""
 
 
 def match_nodes(candidate: ModelGraph, baseline: ModelGraph) -> dict[str, str]:
-    """Return the name of the baseline's node for each node of the candidate that has a counterpart.
+    """Map each node of the candidate that has a counterpart to its node of the baseline, by name.
 
-    Names are believed where every weighted node of the candidate has a namesake of its kind. Otherwise the weighted
-    nodes are aligned in their order, as many as possible, and the nodes between two of them in the same way.
+    Names are trusted if every weighted node of the candidate has a namesake of its kind. Otherwise as many weighted
+    nodes as possible are aligned in order, and then the nodes between two of them in the same way.
 
     Parameters
     ----------
     candidate, baseline : ModelGraph
-        Of the same input sizes.
+        Graphs with the same input sizes.
     """
     namesakes = {node.name: node for node in baseline.nodes}
     weighted = [[node for node in graph.nodes if node.channels is not None] for graph in (candidate, baseline)]

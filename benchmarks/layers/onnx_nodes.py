@@ -1,4 +1,4 @@
-"""What the nodes of an ONNX graph read and write, in bytes of one call, and how many channels their weights have."""
+"""Bytes that the nodes of an ONNX graph read and write in one call, and the channels of their weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["GraphNode", "ModelGraph", "model_graph"]
 Shape = tuple[int, ...]
 
 _VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
-"""Operators that move nothing where the runtime keeps the memory and changes the shape."""
+"""Operators that move no data if the runtime keeps the memory and only changes the shape."""
 _PICKING = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
-"""Operators that read of their first input only what they write."""
+"""Operators that read only as much of their first input as they write."""
 _FILTERS: Mapping[str, int] = {
     "Conv": 1,
     "ConvInteger": 1,
@@ -46,18 +46,17 @@ class GraphNode:
     Parameters
     ----------
     name : str
-        Its name; that of its first output where it has none.
+        Its name, or that of its first output if it has none.
     op : str
         Operator.
     reads, writes : tuple of str
-        Tensors.
+        Input and output tensors.
     channels : tuple of (int, int) or None
         Input and output channels of a layer with weights; None for everything else.
     groups : int
-        Of a convolution; 1 for everything else.
+        Groups of a convolution; 1 for everything else.
     window : tuple of int
-        Of a convolution or a pool: lengths of its kernel, its strides and the lengths of what it writes, channels left
-        out; empty where they are not known.
+        Kernel, strides and output size of a convolution or pooling, without channels; empty if unknown.
     """
 
     name: str
@@ -70,7 +69,7 @@ class GraphNode:
 
     @property
     def depthwise(self) -> bool:
-        """Whether each channel is convolved by itself."""
+        """Whether each channel is convolved separately."""
         return self.groups > 1 and self.channels is not None and self.groups == self.channels[0]
 
 
@@ -82,9 +81,9 @@ class ModelGraph:
     nodes : collection of GraphNode
         In the order of the file.
     tensor_bytes : Mapping of str to int
-        Bytes of each tensor, constants included, in one call; those that are not known beforehand are left out.
+        Bytes of each tensor in one call, constants included; tensors of unknown size are left out.
     outputs : collection of str
-        Tensors that leave the model.
+        Outputs of the model.
     """
 
     def __init__(
@@ -99,10 +98,10 @@ class ModelGraph:
                 self._readers[tensor].append(place)
 
     def moved_bytes(self, places: Collection[int]) -> int | None:
-        """Count what has to go in and out when these nodes run as one layer.
+        """Count the bytes read and written when these nodes run as one layer.
 
-        Each tensor that comes from outside of them, weights included, is read once; each that is needed outside is
-        written once. What stays between them is not counted, nor is what an operator only gives another shape.
+        Each tensor from outside, weights included, is read once; each tensor needed outside is written once. Tensors
+        that stay between the nodes are not counted, nor are mere changes of shape.
 
         Parameters
         ----------
@@ -112,7 +111,7 @@ class ModelGraph:
         Returns
         -------
         int or None
-            Bytes; None where the size of a tensor is not known before it runs.
+            Bytes; None if the size of a tensor is unknown before it runs.
         """
         inside = [self.nodes[place] for place in sorted(places)]
         if all(node.op in _VIEWS for node in inside):
@@ -142,7 +141,7 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     model : Path
         The file.
     shapes : Mapping of str to tuple of int
-        Whole shape of each input, as in the call that is profiled.
+        Full shape of each input, as in the profiled call.
 
     Raises
     ------
@@ -154,7 +153,7 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     proto = modelfile.read(model).proto
     fix_shapes(proto, shapes)
     graph = proto.graph
-    # Where they cannot be inferred, those remain that the file itself says.
+    # If inference fails, the shapes stated in the file remain.
     with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     kinds: dict[str, int] = {}

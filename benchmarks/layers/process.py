@@ -1,4 +1,4 @@
-"""The parent's side of `benchmarks.layers.worker`: one question to one process, which is gone afterwards."""
+"""Run models in a separate process and time their layers: the parent's side of `benchmarks.layers.worker`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Processes", "Ran", "RunSessions", "run_in_process", "session_process
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """The sessions in which a process compiled and ran one model.
+    """Result of the sessions in which a process compiled and ran one model.
 
     Parameters
     ----------
     calls_ns : tuple of tuple of int
-        Nanoseconds of the calls of each turn of each session, without the session's first.
+        Nanoseconds of the calls of each turn of each session, without the first call of a session.
     layers : tuple of tuple of LayerInfo
-        Of each session; empty where it was not profiled.
+        Layers of each session; empty if unprofiled.
     executed_precision : str
-        Read back from the runtime.
+        Precision read back from the runtime.
     backend_version : str or None
-        Of the runtime.
+        Version of the runtime.
     beside_ns : tuple of tuple of int
-        Of the turns of the model beside it.
+        Nanoseconds of the calls of each turn of the model beside it.
     """
 
     calls_ns: tuple[tuple[int, ...], ...]
@@ -44,7 +44,7 @@ class Ran:
 
 
 class RunSessions(Protocol):
-    """How a model is run in a process of its own: an argument, so that tests can simulate one."""
+    """Runs a model in a separate process; passed as an argument so that tests can simulate it."""
 
     def __call__(
         self,
@@ -60,15 +60,15 @@ class RunSessions(Protocol):
         turns: int = 1,
         beside: Path | None = None,
     ) -> Ran:
-        """Compile and run `model` `sessions` times over, see `run_in_process`.
+        """Compile and run `model` in `sessions` sessions, see `run_in_process`.
 
-        In `turns` of `most_calls` calls each. `beside`, another model for the same inputs that stays compiled from one
-        question to the next, has as many turns in between: both are slowed alike by what else runs.
+        Each session has `turns` turns of at most `most_calls` calls. `beside`, another model for the same inputs that
+        stays compiled between questions, takes as many turns in between: other load slows both alike.
         """
 
 
 class Processes(Protocol):
-    """Starts a process that runs models in turn: an argument, so that tests can simulate one."""
+    """Starts a process that runs models in turn; passed as an argument so that tests can simulate it."""
 
     def __call__(self, backend: str, *, threads: int) -> AbstractContextManager[RunSessions]:
         """See `session_process`."""
@@ -88,7 +88,7 @@ def run_in_process(
     beside: Path | None = None,
     timeout_s: float = 600.0,
 ) -> Ran:
-    """Run one model in a process of its own.
+    """Run one model in a separate process.
 
     Parameters
     ----------
@@ -97,21 +97,21 @@ def run_in_process(
     model : Path
         ONNX file.
     options : CompileOptions
-        With ``profile``, its layers are timed.
+        Its layers are timed if ``profile`` is set.
     feeds : Mapping of str to ndarray
         Inputs of a call.
     sessions : int, default=1
-        How often it is compiled and run, at most.
+        Number of times it is compiled and run, at most.
     most_calls : int, default=300
-        A session ends after so many calls.
+        A turn ends after this many calls.
     budget_s : float, default=2.0
-        Or after so many seconds of calls, but not before two.
+        Or after this many seconds of calls, but not before two calls.
     total_s : float, default=20.0
-        No session but the first is begun after so many seconds: compiling may take long.
+        No session or turn but the first starts after this many seconds: compiling may take long.
     turns : int, default=1
-        Of each session.
+        Turns per session.
     beside : Path, optional
-        Another model, that takes turns with it; see `RunSessions`.
+        Another model that takes turns with it; see `RunSessions`.
     timeout_s : float, default=600.0
         Seconds until the process is killed.
 
@@ -144,9 +144,9 @@ def session_process(backend: str, *, threads: int, timeout_s: float = 600.0) -> 
     backend : str
         Name in `backends.registry`.
     threads : int
-        Of one inference.
+        Threads of one inference.
     timeout_s : float, default=600.0
-        Seconds for one model, until the process is killed.
+        Seconds for one model until the process is killed.
 
     Raises
     ------

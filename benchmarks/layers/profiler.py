@@ -1,4 +1,4 @@
-"""From an ONNX file to its profile: time it, profile it, measure the roofline, join. Each in processes of their own."""
+"""Profile an ONNX file: time it, profile its layers, measure the roofline and join, in separate processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROUNDS = 3
 _SESSIONS, _CALLS_OF_A_SESSION = 15, 20
 _MOST_CALLS = 2000
 _COMPILING = 10
-"""So many times the budget may be spent on compiling for one session after the other."""
+"""Multiple of the budget that compiling for one session after another may take."""
 _SLOWED = 0.1
 _IN_CACHE = 1.05
 
@@ -50,9 +50,9 @@ def profile_layers(
     Parameters
     ----------
     spec : SubjectSpec
-        What is profiled.
+        Model to profile.
     feeds : Mapping of str to ndarray, optional
-        Inputs of the call; left out, they are made up from `seed`.
+        Inputs of the call; generated from `seed` by default.
     budget_s, seed, progress, processes, measure_roofline
         As in `profile_in_turn`.
     """
@@ -80,24 +80,24 @@ def profile_in_turn(
 ) -> tuple[LayerProfile, ...]:
     """Return where the time of a call of each model goes.
 
-    Each model has a process of its own, which profiles it and times it without the profiler. All of them are alive
-    together and work in turn, three times over: what else runs on the machine meets them alike.
+    Each model has its own process, which profiles it and times it without the profiler. All processes are alive at once
+    and work in turn, three times over, so that other load on the machine affects them alike.
 
     Parameters
     ----------
     specs : sequence of SubjectSpec
-        What is profiled.
+        Models to profile.
     feeds : Mapping of str to ndarray, optional
-        Inputs of the calls; left out, those of each model are made up from `seed`.
+        Inputs of the calls; generated for each model from `seed` by default.
     budget_s : float, default=2.0
         Seconds of unprofiled calls of each model, and again of profiled ones, both in 15 sessions: a process that has
-        just begun to compute is disturbed less. The profiled ones have at most 20 calls: of each layer the lower
-        quartile of their means is reported, as what else runs on the machine only adds, and each mean averages out
-        that the runtimes' clocks count whole microseconds.
+        just begun to compute is disturbed less. A profiled session has at most 20 calls. The lower quartile of the
+        session means is reported for each layer, because other load only adds time, and each mean averages out that
+        the runtimes' clocks count whole microseconds.
     seed : int, default=0
-        Of made-up inputs.
+        Seed of generated inputs.
     progress : callable, optional
-        Receives one short line for each step.
+        Receives one short line per step.
     processes : callable
         Starts the process of a model.
     measure_roofline : callable
@@ -110,7 +110,7 @@ def profile_in_turn(
     WorkerError
         The backend cannot profile, refuses the model or the options, or its process died.
     InputError
-        No inputs can be made.
+        No inputs can be generated.
     BackendError
         A file is missing or broken.
     """
@@ -130,7 +130,7 @@ def profile_in_turn(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Subject:
-    """A model with its inputs, and what was run of it."""
+    """A model with its inputs and its finished runs."""
 
     spec: SubjectSpec
     sizes: InputSizes
@@ -152,7 +152,7 @@ class _Subject:
         return cls(spec=spec, sizes=sizes, feeds=feeds, cost=cost, graph=graph, typed=file.precision)
 
     def run(self, run: RunSessions, budget_s: float) -> None:
-        """Run one round, with the profiler and without it."""
+        """Run one round with the profiler and one without."""
         spec = self.spec
         self.profiled.append(
             run(
@@ -181,7 +181,7 @@ class _Subject:
 
 
 def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
-    """Return which node of the baseline each node of the candidate is, see `benchmarks.layers.matching.match_nodes`.
+    """Map nodes of the candidate to those of the baseline, see `benchmarks.layers.matching.match_nodes`.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
 
 
 def _typical(sessions: Sequence[tuple[LayerInfo, ...]]) -> tuple[LayerInfo, ...]:
-    """Give each layer the lower quartile of its times in the sessions that compiled the same layers as the first."""
+    """Give each layer the lower quartile of its times over the sessions with the same layers as the first."""
     first = sessions[0]
     shape = [(layer.kind, layer.nodes) for layer in first]
     alike = [layers for layers in sessions if [(layer.kind, layer.nodes) for layer in layers] == shape]
@@ -250,7 +250,7 @@ def _typical(sessions: Sequence[tuple[LayerInfo, ...]]) -> tuple[LayerInfo, ...]
 
 
 def _notes(profile: LayerProfile) -> list[str]:
-    """Return what keeps the rows from being read as they stand."""
+    """Return notes that a reader of the rows needs."""
     notes = []
     if profile.profiling_cost > _SLOWED:
         notes.append(

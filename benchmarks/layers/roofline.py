@@ -1,10 +1,9 @@
-"""What the machine offers one runtime: a matrix product and a copy, run and profiled by the runtime itself.
+"""Roofline of a machine under one runtime, from a matrix product and a copy that the runtime itself runs and profiles.
 
-The peak of arithmetic is that of one large matrix product, the peak of memory that of one elementwise operation on
-tensors that no cache holds (bytes read plus bytes written). Both come from the runtime's own layer times, like the
-times that they are compared with: copies of inputs and outputs by the runtime are outside of them. A layer can be
-better than its roofline: where its data stay in a cache, or where a convolution needs fewer multiplications than it has
-MACs (Winograd).
+Peak arithmetic is that of one large matrix product, peak memory bandwidth that of one elementwise operation on tensors
+too large for any cache (bytes read plus bytes written). Both come from the runtime's own layer times, like the times
+they are compared with; these exclude the runtime's copies of inputs and outputs. A layer can beat its roofline: if its
+data stays in a cache, or if a convolution needs fewer multiplications than it has MACs (Winograd).
 """
 
 from __future__ import annotations
@@ -50,36 +49,36 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 class Shortest(NamedTuple):
-    """The shortest time that a roofline allows, in seconds, and what sets it."""
+    """The shortest time that a roofline allows, in seconds, and what limits it."""
 
     seconds: float
     bound: Literal["compute", "memory"]
 
 
 class Roofline(Record):
-    """Measured peaks of one backend with its options; a peak that was not measured is None."""
+    """Measured peaks of one backend with its options; an unmeasured peak is None."""
 
     backend: str
     precision: str
     threads: PositiveInt
     device: str
     peak_flops: PositiveFloat | None = None
-    """FLOPs in a second, 2 to a MAC."""
+    """FLOPs per second, 2 per MAC."""
     peak_bytes_per_s: PositiveFloat | None = None
-    """Bytes read plus bytes written in a second."""
+    """Bytes read plus bytes written per second."""
     gemm_size: PositiveInt
     """Rows and columns of each matrix."""
     copied_bytes: PositiveInt
-    """Bytes of the tensor that is read; as many are written."""
+    """Bytes of the tensor read; as many are written."""
     last_level_cache_bytes: PositiveInt | None = None
 
     def shortest(self, macs: int, moved_bytes: int | None) -> Shortest | None:
-        """Return the shortest time for so much work.
+        """Return the shortest time for the given work.
 
         Returns
         -------
         Shortest or None
-            None where a peak that is needed was not measured, or where there is no work. Unknown bytes are left out.
+            None if a needed peak was not measured or there is no work. Unknown bytes are ignored.
         """
         compute = memory = 0.0
         if macs:
@@ -103,21 +102,21 @@ def measure_roofline(
     run: RunSessions = run_in_process,
     cache_bytes: int | None = None,
 ) -> Roofline:
-    """Run both probes, each in a process of its own, and take the best of their sessions.
+    """Run both probes, each in a separate process, and take their best sessions.
 
     Parameters
     ----------
     backend : str
         Name in `backends.registry`.
     options : CompileOptions
-        Those of the model; the copy is always made in fp32.
+        Options of the model; the copy always runs in fp32.
     typed : {"fp32", "bf16", "fp16", "int8"}, optional
         Type of the matrices in the file; by default the precision of `options`. No matrix product is measured for
         ``"int8"``.
     run : callable
-        How a probe is run.
+        Runs a probe.
     cache_bytes : int, optional
-        Size of the last-level cache; it decides how much is copied. None where it is not known.
+        Size of the last-level cache, which decides how much is copied; None if unknown.
 
     Raises
     ------
@@ -125,7 +124,7 @@ def measure_roofline(
         The backend refuses a probe, or its process died.
     """
     profiled = replace(options, profile=True)
-    # Each thread has the same work, however many there are.
+    # The work per thread is the same for any number of threads.
     size = _GEMM_SIZE << math.ceil(math.log2(options.threads) / 3) if options.device == "cpu" else _GEMM_SIZE_GPU
     copied = min(max(2 * (cache_bytes or _UNKNOWN_CACHE_BYTES), _LEAST_BYTES), _MOST_BYTES)
     kind = _TYPES.get(typed or options.precision)
@@ -160,14 +159,14 @@ def measure_layer_overhead(backend: str, options: CompileOptions, *, run: RunSes
     backend : str
         Name in `backends.registry`.
     options : CompileOptions
-        Those of the model; it is made in fp32.
+        Options of the model; the layer runs in fp32.
     run : callable
-        How it is run.
+        Runs the layer.
 
     Raises
     ------
     WorkerError
-        The backend refuses it, or its process died.
+        The backend refuses the layer, or its process died.
     """
     pixel = np.ones((1, _LEAST_CHANNELS, 1, 1), np.float32)
     with tempfile.TemporaryDirectory(prefix="prune-deploy-overhead-") as folder:
@@ -187,12 +186,12 @@ def measure_layer_overhead(backend: str, options: CompileOptions, *, run: RunSes
 
 @cache
 def roofline_of_this_process(backend: str, options: CompileOptions, typed: Precision) -> Roofline:
-    """Measure a roofline once in the life of this process, see `measure_roofline`."""
+    """Measure a roofline once per process, see `measure_roofline`."""
     return measure_roofline(backend, options, typed=typed, cache_bytes=last_level_cache_bytes())
 
 
 def last_level_cache_bytes(root: Path = Path("/")) -> int | None:
-    """Read the size of the largest cache of the first core; None where the system does not tell.
+    """Read the size of the largest cache of the first core; None if the system does not report it.
 
     Parameters
     ----------

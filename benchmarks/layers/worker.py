@@ -1,6 +1,6 @@
-"""The process that profiles: ``python -m benchmarks.layers.worker``.
+"""The profiling process: ``python -m benchmarks.layers.worker``.
 
-It runs a model so often, profiled or not, and answers how long the calls and the layers took.
+It runs a model a given number of times, profiled or not, and returns how long the calls and layers took.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Ready", "main", "run_sessions"]
 
 
 class Ready(NamedTuple):
-    """A model that is compiled and bound to its inputs."""
+    """A model compiled and bound to its inputs."""
 
     compiled: CompiledModel
     call: Callable[[], object]
@@ -38,35 +38,35 @@ def run_sessions(
     create: Callable[[str], Backend] = registry.create,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> tuple[Message, dict[str, Array]]:
-    """Compile and run a model some times over.
+    """Compile and run a model in several sessions.
 
     Parameters
     ----------
     question : dict
-        ``backend``, ``model``, ``options``; ``sessions``: how often it is compiled and run; ``turns`` of each session;
+        ``backend``, ``model``, ``options``; ``sessions``: how often it is compiled and run; ``turns`` per session;
         ``most_calls`` and ``budget_ns``: a turn ends at whichever comes first, but not before two calls; ``total_ns``:
-        after it no session or turn but the first is begun; ``beside``: another model, "" for none, that takes turns
-        with it.
+        no session or turn but the first starts after it; ``beside``: another model that takes turns with it, "" for
+        none.
     feeds : Mapping of str to ndarray
         Inputs of a call.
     ready : dict, optional
-        Keeps the model that was run beside others, for the next question.
+        Keeps the model that runs beside others for the next question.
     create : callable
-        Returns the backend of a name.
+        Returns the backend with a name.
     clock : callable
         Returns nanoseconds.
 
     Returns
     -------
     (dict, dict)
-        What was executed, and the layers of each session where ``options`` say ``profile``; and the nanoseconds of the
+        What was executed, and the layers of each session if ``options`` set ``profile``; and the nanoseconds of the
         calls of turn ``i`` as array ``calls_i``, of the model beside it as ``beside_i``. The first call of a session is
         left out.
 
     Raises
     ------
     OptionError
-        The backend has no layer times.
+        The backend reports no layer times.
     BackendError
         See `Backend.compile` and `CompiledModel.bind`.
     """
@@ -100,7 +100,7 @@ def run_sessions(
                 if index_in_session and clock() - begin > question["total_ns"]:
                     break
                 place = len(turns)
-                # Who comes second may find a warmer machine: they take it in turns.
+                # The second may find a warmer machine, so the order alternates.
                 if beside is not None and not place % 2:
                     arrays[f"beside_{place}"] = turn(beside.call)
                 turns.append(turn(call))
@@ -121,7 +121,7 @@ def run_sessions(
 def _made_ready(
     question: Message, backend: Backend, options: CompileOptions, feeds: Mapping[str, Array], ready: dict[str, Ready]
 ) -> Ready | None:
-    """Return the model that runs beside others, compiled; the last one where it is the same."""
+    """Return the model that runs beside others, compiled; reuse the last one if it is the same."""
     path = question["beside"]
     if not path:
         return None
@@ -136,7 +136,7 @@ def _made_ready(
 
 
 def main() -> None:
-    """Answer the parent."""
+    """Serve the parent process."""
     serve_parent({"profile": partial(run_sessions, ready={})})
 
 

@@ -1,4 +1,4 @@
-"""Which cores there are, and keeping a process on some of them."""
+"""List the CPU cores and their topology, and pin a process to some of them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MOST_CORES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class LogicalCore:
-    """What the system schedules on.
+    """A logical core, as scheduled by the system.
 
     Parameters
     ----------
     index : int
         Its number.
     siblings : tuple of int
-        The logical cores of the same physical core, itself among them, ascending.
+        The logical cores of the same physical core, itself included, ascending.
     """
 
     index: int
@@ -43,18 +43,18 @@ class LogicalCore:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The logical cores that may be used, by ascending number."""
+    """The logical cores that may be used, in ascending order."""
 
     cores: tuple[LogicalCore, ...]
 
     @property
     def physical(self) -> int:
-        """How many physical cores they are."""
+        """Number of physical cores among them."""
         return len({core.siblings for core in self.cores})
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """Read a list like ``"0-3,8"``.
+    """Parse a list such as ``"0-3,8"``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Ascending, each once.
+        Ascending, without duplicates.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 
 def format_cores(cores: Iterable[int]) -> str:
-    """Write cores as `parse_cores` reads them, for example ``"0-3,8"``."""
+    """Format cores as `parse_cores` reads them, for example ``"0-3,8"``."""
     runs: list[list[int]] = []
     for core in sorted(set(cores)):
         if runs and core == runs[-1][1] + 1:
@@ -98,7 +98,7 @@ def format_cores(cores: Iterable[int]) -> str:
 def read_topology(root: Path = Path("/"), allowed: Iterable[int] | None = None) -> Topology:
     """Read which logical cores share a physical one.
 
-    A core of which the system says nothing counts as a physical core of its own.
+    A core without information counts as a physical core of its own.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def allowed_cores(pid: int = 0) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Ascending. Where the system keeps no such list, all cores.
+        Ascending. All cores, if the system keeps no such list.
 
     Raises
     ------
@@ -136,28 +136,28 @@ def allowed_cores(pid: int = 0) -> tuple[int, ...]:
         try:
             cores |= os.sched_getaffinity(thread)
         except ProcessLookupError:
-            continue  # a thread that has ended since
+            continue  # the thread has ended meanwhile
     if not cores:
         raise SettingError(f"process {pid} has ended")
     return tuple(sorted(cores))
 
 
 def pin(cores: Iterable[int], pid: int = 0) -> None:
-    """Keep a process, with all its threads, on some cores; threads that it starts later inherit this.
+    """Pin a process and all its threads to some cores; threads started later inherit this.
 
-    A runtime may place its own threads elsewhere afterwards: see `allowed_cores`.
+    A runtime may move its own threads elsewhere afterwards: see `allowed_cores`.
 
     Parameters
     ----------
     cores : iterable of int
-        Where it may run.
+        Cores it may run on.
     pid : int, default=0
         Process; 0 is this one.
 
     Raises
     ------
     SettingError
-        The system cannot, or refuses, or gives only some of the cores.
+        The system cannot pin, refuses, or grants only some of the cores.
     """
     wanted = set(cores)
     if not hasattr(os, "sched_setaffinity"):
@@ -166,7 +166,7 @@ def pin(cores: Iterable[int], pid: int = 0) -> None:
         raise SettingError("no core to pin the process to")
     done: set[int] = set()
     try:
-        # Threads may appear meanwhile; those started by a thread that is done are done.
+        # Threads may appear meanwhile; those started by a pinned thread are pinned.
         while new := set(_threads(pid)) - done:
             for thread in new:
                 _pin_thread(thread, wanted)

@@ -1,6 +1,6 @@
-"""Joules, where the machine counts them: see `benchmarks.machine.board.energy_sources` for what is taken.
+"""Measure energy, if the machine can: `benchmarks.machine.board.energy_sources` lists the sources.
 
-What is counted is everything that the processor, the board or the machine used meanwhile, not one process alone.
+The figure covers everything the processor, the board or the machine used meanwhile, not one process alone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PERIOD_S = 0.05
 
 
 class EnergyMeter:
-    """Measures energy between `start` and `stop`.
+    """Meter of the energy between `start` and `stop`.
 
     A thread of this process reads about twenty times a second meanwhile, because power rails must be sampled and
-    counters run over within minutes: it belongs into a process that is not measured.
+    counters overflow within minutes: use it in a process that is not measured.
 
     Parameters
     ----------
@@ -48,21 +48,21 @@ class EnergyMeter:
 
     @property
     def why(self) -> str | None:
-        """The reason why there is no figure; None where there is one."""
+        """Why there is no figure; None if there is one."""
         return self._why
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What is counted, for example ``("package-0", "dram")`` or ``("VDD_IN",)``; empty where nothing is."""
+        """What is measured, for example ``("package-0", "dram")`` or ``("VDD_IN",)``; empty if nothing is."""
         return self._source.names if self._source is not None else ()
 
     def start(self) -> EnergyMeter:
-        """Begin; a meter may be started again after `stop`.
+        """Start measuring; a meter may be started again after `stop`.
 
         Raises
         ------
         RuntimeError
-            It runs already.
+            It is already running.
         """
         if self._started:
             raise RuntimeError("stop() ends the measurement before")
@@ -75,12 +75,12 @@ class EnergyMeter:
         return self
 
     def stop(self) -> int | None:
-        """End.
+        """Stop measuring.
 
         Returns
         -------
         int or None
-            Microjoules since `start`; None where they cannot be read, and `why` says so.
+            Microjoules since `start`; None if they cannot be read, with the reason in `why`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What the machine is, and how busy it was while something was measured. What cannot be read is None, not guessed."""
+"""Describe the machine, and how busy it was during a measurement. Unreadable values are None, never guessed."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["CpuTimes", "Watch", "cores_available", "identity"]
 
 _PACKAGES = ("prune-deploy", "numpy", "onnx")
 _IDLE = ("idle", "iowait")
-_COUNTED_TWICE = ("guest", "guest_nice")  # Linux has them in user and nice already
+_COUNTED_TWICE = ("guest", "guest_nice")  # Linux already includes them in user and nice
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """CPU time in seconds since some start, summed over the cores.
+    """CPU time in seconds since an arbitrary start, summed over the cores.
 
     Parameters
     ----------
     total : float
-        Of all states.
+        Time in all states.
     busy : float
-        Neither idle nor stolen.
+        Time neither idle nor stolen.
     steal : float or None
-        Taken by the hypervisor; None where the system does not tell.
+        Time taken by the hypervisor; None if the system does not report it.
     own : float
-        Of this process and of its children that have ended.
+        Time of this process and of its ended children.
     """
 
     total: float
@@ -72,7 +72,8 @@ class CpuTimes:
 class Watch:
     """Observes the machine from its creation until `finish`.
 
-    Call `finish` when the measured processes have ended and were waited for: their CPU time is then known to be ours.
+    Call `finish` after the measured processes have ended and been waited for: only then does their CPU time count as
+    our own.
 
     Parameters
     ----------
@@ -86,14 +87,14 @@ class Watch:
         self._start = CpuTimes.now()
 
     def finish(self, packages: Mapping[str, str] | None = None, *, gpu: bool = False) -> Environment:
-        """Return what was observed.
+        """Return the description of the machine with the observed load.
 
         Parameters
         ----------
         packages : Mapping of str to str
-            Versions of what took part, beside our own.
+            Versions of the packages involved, besides our own.
         gpu : bool, default=False
-            Whether a GPU took part and is to be named.
+            Whether a GPU was used and should be named.
         """
         end = CpuTimes.now()
         root = self._root
@@ -117,7 +118,7 @@ class Watch:
 
 
 def identity(root: Path = Path("/")) -> str:
-    """Name this machine: the host, hashed, and its processor.
+    """Return an identifier of this machine: the hashed host name and its processor.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def identity(root: Path = Path("/")) -> str:
 
 
 def cores_available(root: Path = Path("/")) -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its container.
+    """Return the number of cores this process may use, given its affinity and its container's quota.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def _cpu(root: Path, cpuinfo: str | None) -> str | None:
 
 
 def _share(value: float) -> float:
-    # Counters of different origins are read one after the other: a hair below 0 or above 1 is possible.
+    # The counters are read at slightly different times: values just below 0 or above 1 are possible.
     return min(1.0, max(0.0, value))
 
 
@@ -159,7 +160,7 @@ def _versions() -> dict[str, str]:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
-            continue  # run from a source tree that is not installed
+            continue  # run from an uninstalled source tree
     return versions
 
 

@@ -1,4 +1,4 @@
-"""Whether numbers taken on this machine at this time may be believed. Pure functions of what was seen."""
+"""Judge whether measurements on this machine at this time can be trusted: pure functions of the observations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from benchmarks.records.noise import Noise
 
 __all__ = ["judge_fitness"]
 
-# Unfit: no procedure repairs it. One loaded core of two must stay below: pairs in lock step are still right then.
-# One busy neighbour on the very same core doubles the probe's time (2.0 to 2.3 measured); beyond, there is more.
+# Unfit: no procedure can correct for it. One loaded core of two must stay below: interleaved pairs still work then.
+# One busy process on the same core doubles the probe's time (2.0 to 2.3 measured); beyond that, there is more.
 _SLOWDOWN_UNFIT = 2.5
-# A group that is stopped in more than every tenth period is measured against its quota, not against its processor.
+# If a group is throttled in more than a tenth of the periods, its quota is measured, not its processor.
 _THROTTLED_UNFIT = 0.10
-# A fifth of the time taken by the hypervisor: the processor is another one from one second to the next.
+# With a fifth of the time taken by the hypervisor, the processor's speed changes from one second to the next.
 _STEAL_UNFIT = 0.20
-# Waiting for memory that others hold for a fifth of the time: what is timed is the disk.
+# With a fifth of the time spent waiting for memory held by others, the disk is timed.
 _MEMORY_PRESSURE_UNFIT = 0.20
-# Pages that come back from swap at this rate are those of running programs.
+# Pages read back from swap at this rate belong to running programs.
 _SWAP_IN_UNFIT_BYTES_PER_S = 1 << 20
 
-# Doubtful: single numbers suffer, pairs measured in lock step do not.
-# An idle machine repeats the probe within 6 % of its best here; clock changes of modern processors are about 20 %.
+# Doubtful: single measurements suffer, interleaved pairs do not.
+# An idle machine repeats the probe within 6 % of its best; clock changes of modern processors are about 20 %.
 _SLOWDOWN_DOUBTFUL = 1.25
 _JITTER_DOUBTFUL = 1.5
 _DRIFT_DOUBTFUL = 1.10
@@ -34,11 +34,11 @@ _SIBLINGS_DOUBTFUL = 0.10
 _CPU_PRESSURE_DOUBTFUL = 0.20
 _IO_PRESSURE_DOUBTFUL = 0.10
 _MEMORY_PRESSURE_DOUBTFUL = 0.01
-# The measured threads wait a little at each hand-over; beyond this they wait for somebody else.
+# The measured threads wait a little at each hand-over; beyond this they wait for other processes.
 _WAITED_DOUBTFUL = 0.05
-# The scheduler's own work takes a core away some ten times a second.
+# The scheduler itself takes a core away about ten times a second.
 _SWITCHES_DOUBTFUL_PER_S = 100
-# Cores may rest when they are looked at, so only the highest clock seen counts; all-core clocks end at about 0.7.
+# Cores may be idle when sampled, so only the highest clock seen counts; all-core clocks go down to about 0.7.
 _FREQUENCY_DOUBTFUL = 0.6
 
 
@@ -48,25 +48,25 @@ def judge_fitness(
     best: Calibration | None = None,
     threads: int = 1,
 ) -> Fitness:
-    """Judge whether the machine was fit to be measured on.
+    """Judge whether the machine was fit for measuring.
 
-    What the system does not report counts neither for nor against.
+    Values that the system does not report count neither for nor against.
 
     Parameters
     ----------
     noise : Noise
-        What was seen meanwhile.
+        Noise during the measurement.
     probes : sequence of ProbeResult
-        Those made before, between and after.
+        Probes made before, between and after the trials.
     best : Calibration, default=None
-        The best of this machine; without it a machine that is slow all the time looks like a healthy one.
+        The best of this machine; without it, a machine that is always slow looks healthy.
     threads : int, default=1
         Threads of the measured model.
 
     Raises
     ------
     NotComparableError
-        The calibration is of other work than the probes.
+        The calibration is of different work than the probes.
     """
     unfit = [Reason(severity="unfit", words=words) for words in _grave(noise, probes, best, threads)]
     doubtful = [Reason(severity="doubtful", words=words) for words in _light(noise, probes, best, threads)]
@@ -161,7 +161,7 @@ def _light_hardware(noise: Noise) -> Iterator[str]:
 
 
 def _slowdown(probes: Sequence[ProbeResult], best: Calibration | None) -> float | None:
-    # The median of the probes: one long interruption makes no verdict on a whole measurement.
+    # The median of the probes: one long interruption must not decide about a whole measurement.
     return median(probe.slowdown(best) for probe in probes) if probes and best is not None else None
 
 

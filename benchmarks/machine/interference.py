@@ -1,6 +1,6 @@
-"""What else the machine did while something was measured: a look at the start, between blocks and at the end.
+"""Observe what else the machine does during a measurement: sampled at the start, between blocks and at the end.
 
-Everything is read from Linux's own counters; what is not there (another system, a container that hides it) is None.
+Everything is read from Linux's own counters; missing values (another system, a container that hides them) are None.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.records.noise import Noise, Share
 __all__ = ["NoiseWatch"]
 
 _CPUS = "sys/devices/system/cpu"
-_MOST_FREQUENCIES = 4  # on some machines reading one wakes its core
+_MOST_FREQUENCIES = 4  # on some machines, reading one wakes its core
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _PRESSURES = ("cpu", "io", "memory")
@@ -27,7 +27,7 @@ _PRESSURES = ("cpu", "io", "memory")
 
 @dataclass(frozen=True, slots=True)
 class _Ticks:
-    """Time of one core since the system started, in ticks of the kernel."""
+    """Time of one core since boot, in kernel ticks."""
 
     total: int = 0
     busy: int = 0
@@ -62,7 +62,7 @@ class _Machine:
 
 
 class NoiseWatch:
-    """Watches the machine over an interval; the process that uses it should not be the measured one.
+    """Watches the machine over an interval; do not use it in the measured process.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class NoiseWatch:
         self._start: _Machine | None = None
 
     def start(self) -> None:
-        """Begin the interval."""
+        """Start the interval."""
         self._runnable, self._frequencies, self._cooled = [], [], []
         for process in self._followed:
             process.begin()
@@ -111,16 +111,16 @@ class NoiseWatch:
         self.sample()
 
     def follow(self, pid: int) -> None:
-        """Take one more process for a measured one, from now on."""
+        """Treat one more process as measured, from now on."""
         process = _Process(self._root, pid)
         process.begin()
         self._followed.append(process)
 
     def sample(self) -> None:
-        """Look between two blocks. What processes used after their last look is not known once they have ended."""
+        """Sample between two blocks. What a process uses after its last sample is lost when it ends."""
         for process in self._followed:
             process.look()
-        # The count is that of /proc/stat, whose other lines take long to make on a machine of many cores.
+        # The same count as in /proc/stat, whose other lines are slow to produce on a machine with many cores.
         fields = (text(self._root / "proc/loadavg") or "").split()
         if len(fields) > 3 and (running := fields[3].partition("/")[0]).isdigit():
             self._runnable.append(max(0, int(running) - 1))
@@ -132,7 +132,7 @@ class NoiseWatch:
                 self._cooled.append(state > 0)
 
     def finish(self) -> Noise:
-        """End the interval and return what was seen.
+        """End the interval and return the observed noise.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class NoiseWatch:
         own_ns = _total(process.cpu_ns for process in self._followed)
         others = None
         if ticks is not None and (own_ns is not None or not self._followed):
-            # Both are counted in ticks, but not at the same moment: a hair below 0 is possible.
+            # Both are counted in ticks, but not at the same moment: values just below 0 are possible.
             others = max(0.0, (ticks.busy - (own_ns or 0) * _TICKS_PER_S / 1e9) / ticks.total)
         siblings = _between(start, end, self._siblings)
         quota = _quota_between(start, end)
@@ -198,7 +198,7 @@ class NoiseWatch:
 
 
 class _Process:
-    """What a measured process used since `begin`, as far as it was looked at."""
+    """Resources a measured process used from `begin` to its last sample."""
 
     def __init__(self, root: Path, pid: int) -> None:
         self._folder = str(root / f"proc/{pid}")
@@ -207,7 +207,7 @@ class _Process:
         self._ticks: list[int] = []
 
     def begin(self) -> None:
-        """Count from here."""
+        """Start counting."""
         self._last, self._ticks = {}, []
         self.look()
         self._first = dict(self._last)
@@ -234,12 +234,12 @@ class _Process:
 
     @property
     def switches(self) -> int | None:
-        """How often its threads lost their core."""
+        """How often its threads were preempted."""
         return self._since(0)
 
     @property
     def waited_ns(self) -> int | None:
-        """How long its threads were ready and had no core."""
+        """How long its threads were runnable without a core."""
         return self._since(1)
 
     def _since(self, which: int) -> int | None:
@@ -253,7 +253,7 @@ def _ticks(root: Path) -> dict[int, _Ticks]:
     for line in (text(root / "proc/stat") or "").splitlines():
         name, *fields = line.split()
         if name.startswith("cpu") and name[3:].isdigit() and len(fields) >= 8:
-            # user, nice (both with guests in them), system, idle, waiting for a disk, two kinds of interrupts, stolen
+            # user, nice (both including guests), system, idle, waiting for a disk, two kinds of interrupts, stolen
             user, nice, system, idle, waiting, hard, soft, steal = map(int, fields[:8])
             busy = user + nice + system + hard + soft
             ticks[int(name[3:])] = _Ticks(busy + idle + waiting + steal, busy, steal)
@@ -301,7 +301,7 @@ def _quota(group: Path) -> _Quota | None:
 
 
 def _quota_between(start: _Machine, end: _Machine) -> _Quota | None:
-    """Return the group that was stopped most: each one above ours stops us as well."""
+    """Return the group throttled most: a throttled parent group also stops this process."""
     groups = [
         _Quota(
             after.periods - before.periods, after.throttled - before.throttled, after.throttled_ns - before.throttled_ns

@@ -1,6 +1,6 @@
-"""What Linux tells in /proc and /sys, and the control groups that this process is in. What is not there is None.
+"""Read /proc, /sys and the control groups of this process on Linux; missing values are None.
 
-Every function takes the folder that holds ``proc`` and ``sys``, or a file in it, so that tests can make one up.
+Every function takes the folder that contains ``proc`` and ``sys``, or a file in it, so that tests can simulate one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _GROUPS = "sys/fs/cgroup"
 
 
 def text(path: Path | str) -> str | None:
-    """Read a file, white space around it stripped; None where it cannot be read."""
-    # Without the layers of a Python file: a look must cost next to nothing.
+    """Read a file and strip surrounding white space; None if it cannot be read."""
+    # Bypasses Python's file layers: sampling must be cheap.
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -27,20 +27,20 @@ def text(path: Path | str) -> str | None:
         while part := os.read(descriptor, _CHUNK_BYTES):
             parts.append(part)
     except OSError:
-        return None  # a process that ended meanwhile, or a counter that this user may not read
+        return None  # the process has ended meanwhile, or this user may not read the counter
     finally:
         os.close(descriptor)
     return b"".join(parts).decode(errors="replace").strip(" \n\t\0")
 
 
 def number(path: Path | str) -> int | None:
-    """Read a file that holds a whole number."""
+    """Read a file that contains a whole number."""
     read = text(path) or ""
     return int(read) if read.isdigit() else None
 
 
 def counter(read: str | None, name: str) -> int | None:
-    """Return the whole number behind `name` in what `text` has read."""
+    """Return the whole number after `name` in the output of `text`."""
     for line in (read or "").splitlines():
         if line.startswith(name) and (rest := line.removeprefix(name).strip()).isdigit():
             return int(rest)
@@ -48,7 +48,7 @@ def counter(read: str | None, name: str) -> int | None:
 
 
 def value(read: str | None, name: str) -> str | None:
-    """Return what stands behind ``name:`` in what `text` has read."""
+    """Return the rest of the line after ``name:`` in the output of `text`."""
     for line in (read or "").splitlines():
         key, colon, rest = line.partition(":")
         if colon and key.strip() == name:
@@ -57,14 +57,14 @@ def value(read: str | None, name: str) -> str | None:
 
 
 def bytes_in(path: Path, label: str) -> int | None:
-    """Read what a file of /proc gives in kilobytes behind a label, in bytes.
+    """Return in bytes the figure that a /proc file gives in kilobytes after a label.
 
     Parameters
     ----------
     path : Path
         The file.
     label : str
-        How the line begins: ``"VmHWM:"``.
+        Start of the line: ``"VmHWM:"``.
     """
     for line in (text(path) or "").splitlines():
         if line.startswith(label):
@@ -73,14 +73,14 @@ def bytes_in(path: Path, label: str) -> int | None:
 
 
 def control_groups(root: Path = Path("/"), controller: str = "cpu") -> Iterator[Path]:
-    """Find this process's control group and all above it, each of which may have a limit (versions 2 and 1).
+    """Yield this process's control group and all its parents, each of which may have a limit (versions 2 and 1).
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``proc`` and ``sys``.
+        Folder that contains ``proc`` and ``sys``.
     controller : str, default="cpu"
-        Whose groups, where each has its own (version 1).
+        Controller whose groups to yield, if each has its own (version 1).
     """
     top = root / _GROUPS
     for line in (text(root / "proc/self/cgroup") or "0::").splitlines():
@@ -94,7 +94,7 @@ def control_groups(root: Path = Path("/"), controller: str = "cpu") -> Iterator[
         mount = next((mount for mount in mounts if mount.is_dir()), None)
         if mount is None:
             continue
-        # Inside a container the path may be that of the host; its own group is then what is mounted.
+        # Inside a container the path may be the host's; the mount itself is then this process's group.
         parts = [part for part in inside.split("/") if part]
         own = mount.joinpath(*parts)
         group = own if ".." not in parts and own.is_dir() else mount
@@ -105,7 +105,7 @@ def control_groups(root: Path = Path("/"), controller: str = "cpu") -> Iterator[
 
 
 def quota_cores(group: Path) -> float | None:
-    """Return how many cores' time a control group may use; None: as many as there are."""
+    """Return the CPU quota of a control group, in cores; None if it has none."""
     limit, _, period = (text(group / "cpu.max") or "").partition(" ")
     if not limit:
         limit, period = text(group / "cpu.cfs_quota_us") or "", text(group / "cpu.cfs_period_us") or ""
@@ -113,6 +113,6 @@ def quota_cores(group: Path) -> float | None:
 
 
 def memory_limit(group: Path) -> int | None:
-    """Return how many bytes of memory a control group may take; None: as many as there are."""
+    """Return the memory limit of a control group, in bytes; None if it has none."""
     limit = number(group / "memory.max")
     return limit if limit is not None else number(group / "memory.limit_in_bytes")

@@ -1,9 +1,9 @@
-"""One measurement at a time on a machine, whoever runs it: a second one waits and says for whom.
+"""Machine-wide lock: one measurement at a time, whoever runs it; a second one waits and says for whom.
 
 The file is open to all users of the machine. Another user can hold it, but not for ever: the wait for others ends after
-`FOREIGN_WAIT_S`. Who holds it is asked of the kernel where that tells (Linux), so that a note in the file accuses
-nobody. What is not a lock file is neither followed, nor written to, nor waited for. A user who plays foul can measure,
-or compute, at the same time: no lock keeps others from that.
+`FOREIGN_WAIT_S`. The holder is read from the kernel if it tells (Linux), so that a note in the file cannot falsely
+accuse anyone. A file that is not a lock file is neither followed, nor written to, nor waited for. The lock cannot stop
+a malicious user from measuring, or computing, at the same time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOCK_VARIABLE = "PRUNE_DEPLOY_LOCK"
 """Environment variable with the path of the lock file, for users whose temporary folders differ."""
 
 FOREIGN_WAIT_S = 3600.0
-"""For other users nobody waits longer."""
+"""Longest wait for another user, in seconds."""
 
 _NAME = "prune-deploy.lock"
 _OUTSIDE = "PRUNE_DEPLOY_TMPDIR"
@@ -46,9 +46,9 @@ _guard = threading.Lock()
 
 
 def lock_path() -> Path:
-    """Return the lock file of this machine: what `LOCK_VARIABLE` says, else a fixed name in the temporary folder.
+    """Return the lock file of this machine: the value of `LOCK_VARIABLE`, else a fixed name in the temporary folder.
 
-    A command has a temporary folder of its own (`deploy.files.scratch`): the one outside is meant.
+    A command has its own temporary folder (`deploy.files.scratch`); the system's is used here.
     """
     named = os.environ.get(LOCK_VARIABLE)
     return Path(named) if named else Path(os.environ.get(_OUTSIDE) or tempfile.gettempdir()) / _NAME
@@ -63,26 +63,26 @@ def machine_lock(
 ) -> Iterator[None]:
     """Hold the machine for one measurement.
 
-    The lock belongs to the process and ends with it, however it ends; children do not keep it. The file stays and means
-    nothing by itself. It is not re-entrant: a process that holds the lock and asks again gets an error, since two
-    measurements of one process would overlap as well.
+    The lock belongs to the process and ends with it, however it ends; children do not keep it. The file remains and
+    means nothing by itself. The lock is not re-entrant: a process that holds it and asks again gets an error, since two
+    measurements of one process would overlap too.
 
     Parameters
     ----------
     purpose : str
-        What is done meanwhile, for those who wait, for example ``"deploy bench model.onnx"``.
+        What is being done, shown to those who wait, for example ``"deploy bench model.onnx"``.
     path : Path, default=None
         The file; by default `lock_path`.
     wait_s : float, default=None
-        Seconds to wait at most, 0 for not at all; by default as long as it takes, for other users an hour.
+        Maximum seconds to wait, 0 for not at all; by default as long as it takes, for other users an hour.
     say : callable, default=None
-        Receives once, in one line, for whom this waits.
+        Called once with a line that names the holder.
 
     Raises
     ------
     MachineBusyError
-        Another process still measures after `wait_s`, or that of another user after `FOREIGN_WAIT_S`, or this one
-        holds the lock already.
+        Another process is still measuring after `wait_s`, or another user's after `FOREIGN_WAIT_S`, or this process
+        already holds the lock.
     BenchmarkError
         The file cannot be used as a lock, or the system has no such locks.
     """
@@ -110,8 +110,8 @@ def machine_lock(
 
 
 def _open(file: Path) -> int:
-    # No link is followed, and an existing file is opened without O_CREAT: in a folder that everybody may write to,
-    # Linux can refuse O_CREAT on the file of another user, whatever its mode.
+    # Links are not followed, and an existing file is opened without O_CREAT: in a world-writable folder, Linux can
+    # refuse O_CREAT on another user's file, whatever its mode.
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     for attempt in range(_ATTEMPTS):
         try:
@@ -121,7 +121,7 @@ def _open(file: Path) -> int:
             if _create(file, flags):
                 continue
         except PermissionError as error:
-            # Its creator may just be about to open it to everybody.
+            # Its creator may be about to open it to everybody.
             if attempt == _ATTEMPTS - 1:
                 raise _unusable(file, f"this user may not write to it{_made_by(file)}") from error
             time.sleep(_ATTEMPT_S)
@@ -152,7 +152,7 @@ def _create(file: Path, flags: int) -> bool:
     except OSError as error:
         raise _unusable(file, f"it cannot be created: {error.strerror}") from error
     try:
-        os.fchmod(descriptor, 0o666)  # whatever the umask: other users wait for the same file
+        os.fchmod(descriptor, 0o666)  # despite the umask: other users lock the same file
     finally:
         os.close(descriptor)
     return True
@@ -193,7 +193,7 @@ def _acquire(
                     f"waited {waited / 60:.0f} minutes for {holder}; nothing was measured. If that one does not "
                     f"end, set {LOCK_VARIABLE} to another path"
                 )
-        # A holder writes who it is just after it has got the lock.
+        # A holder writes its note just after acquiring the lock.
         if say is not None and (_note(descriptor) is not None or attempts >= _LOOKS_FOR_A_NAME):
             say(f"waiting for {_holder(descriptor)[0]}")
             say = None
@@ -203,7 +203,7 @@ def _acquire(
 
 
 def _keep(descriptor: int, file: Path) -> tuple[int, int] | None:
-    """Take note of a lock that was got; None where its file was removed meanwhile and the lock means nothing."""
+    """Register an acquired lock; return None if its file was removed meanwhile, so that it protects nothing."""
     key = _key(descriptor)
     try:
         now = file.stat(follow_symlinks=False)
@@ -225,13 +225,13 @@ def _write(descriptor: int, purpose: str) -> None:
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {"pid": os.getpid(), "command": purpose[:200], "since": since}
     text = (_FIRST_LINE + json.dumps(facts) + "\n").encode()
-    with suppress(OSError):  # a full disk: the lock holds without a name
+    with suppress(OSError):  # a full disk: the lock holds without a note
         os.pwrite(descriptor, text, 0)
         os.ftruncate(descriptor, len(text))
 
 
 def _holder(descriptor: int) -> tuple[str, bool]:
-    """Name the holder in one line of printable text, and say whether it is a process of this user."""
+    """Return the holder in one line of printable text, and whether it is a process of this user."""
     note, pid = _note(descriptor), _locker(descriptor)
     try:
         owner = psutil.Process(pid).uids().real if pid else None
@@ -248,7 +248,7 @@ def _holder(descriptor: int) -> tuple[str, bool]:
 
 
 def _note(descriptor: int) -> tuple[int, str, str] | None:
-    """Read what a holder wrote: its id, who it is, and since when; anybody may have written it."""
+    """Read the holder's note: its process id, who it is, and since when; anybody may have written it."""
     try:
         _, line, *_ = os.pread(descriptor, _MOST_BYTES, 0).decode().split("\n")
         facts = json.loads(line)
@@ -260,7 +260,7 @@ def _note(descriptor: int) -> tuple[int, str, str] | None:
 
 
 def _locker(descriptor: int) -> int | None:
-    """Ask the kernel which process has locked the file; None where it does not tell, 0 of another container."""
+    """Ask the kernel which process has locked the file; None if unknown, 0 for one in another container."""
     status = os.fstat(descriptor)
     inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError, ValueError):
@@ -272,16 +272,16 @@ def _locker(descriptor: int) -> int | None:
 
 
 def _user_name(number: int) -> str:
-    import pwd  # where there are users
+    import pwd  # not available on every system
 
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
-        return f"user {number}"  # without a name, as in many containers
+        return f"user {number}"  # no name, as in many containers
 
 
 def _made_by(file: Path) -> str:
-    """Name another user to whom a file belongs."""
+    """Return words that name the owner of a file if it is another user."""
     try:
         owner = file.stat(follow_symlinks=False).st_uid
     except OSError:
@@ -298,12 +298,12 @@ def _release(key: tuple[int, int]) -> None:
     with _guard:
         descriptor = _held.pop(key, None)
     if descriptor is None:
-        return  # a forked child leaves the block of its parent
+        return  # a forked child leaving its parent's block
     import fcntl
 
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-    # Closing alone would leave the lock to copies of the descriptor in processes that were forked around Python.
+    # Closing alone would leave the lock to copies of the descriptor in processes forked without Python's knowledge.
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 

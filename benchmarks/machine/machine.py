@@ -1,4 +1,4 @@
-"""The machine as the runner sees it: its clock, its lock, how quiet it is. An argument, so that tests simulate one."""
+"""The machine as the runner sees it: clock, lock and observation, behind a protocol so that tests can simulate one."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ Say = Callable[[str], None]
 
 
 class Observer(Protocol):
-    """Looks at the machine while it measures."""
+    """Observes the machine during a measurement."""
 
     def environment(self, *, gpu: bool) -> Environment:
-        """Return what the machine is, without the versions of runtimes that nobody has loaded yet."""
+        """Return the description of the machine, without the versions of runtimes not loaded yet."""
 
     def follow(self, pid: int) -> None:
-        """Take a process that was just started for a measured one."""
+        """Treat a process that was just started as measured."""
 
     def look(self) -> None:
-        """Look between two blocks; the last time before a measured process ends."""
+        """Sample between two blocks; call it a last time before a measured process ends."""
 
     def energy(self) -> EnergyMeter | None:
-        """Return what counts energy, not started; None where nothing does."""
+        """Return the energy meter, not started; None if there is none."""
 
     def between_trials(self) -> None:
-        """Probe the machine: no measured process is alive."""
+        """Probe the machine, while no measured process is alive."""
 
     def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        """Sum up what was seen until now; the observation goes on."""
+        """Return the conditions so far; the observation continues."""
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        """Sum up; all measured processes have ended and were waited for."""
+        """Return the conditions, after all measured processes have ended and been waited for."""
 
 
 class Machine(Protocol):
-    """What the runner needs of a machine."""
+    """What the runner needs from a machine."""
 
     def now_s(self) -> float:
-        """Return seconds since some start."""
+        """Return seconds since an arbitrary start."""
 
     def measuring(self, purpose: str, say: Say) -> AbstractContextManager[Observer]:
-        """Keep every other measurement away, and observe."""
+        """Lock out other measurements, and observe."""
 
 
 class ThisMachine:
@@ -71,7 +71,7 @@ class ThisMachine:
         Raises
         ------
         BenchmarkError
-            The lock cannot be used, or this process measures already.
+            The lock cannot be used, or this process is already measuring.
         """
         with machine_lock(purpose, say=say), Probe() as probe:
             yield _Observer(probe)
@@ -107,13 +107,13 @@ class _Observer:
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         noise = self._noise.finish()
-        self._probe.close()  # the CPU time of a child counts as ours when it has ended
+        self._probe.close()  # a child's CPU time counts as our own only after it has ended
         return self._conditions(noise, versions, gpu=gpu, threads=threads, keep=True)
 
     def _conditions(
         self, noise: Noise, versions: Mapping[str, str], *, gpu: bool, threads: int, keep: bool
     ) -> Conditions:
-        """Judge the machine by its probes; `keep` them where they are this machine's best."""
+        """Judge the machine by its probes; with `keep`, store their best for this machine."""
         environment = self._watch.finish(versions, gpu=gpu)
         machine = fingerprint(environment)
         best = calibrate(self._probes, best_probe(machine))

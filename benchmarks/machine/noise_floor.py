@@ -1,4 +1,4 @@
-"""The noise floor of a machine: what it says when a model is compared with itself, kept for the next comparison."""
+"""Noise floor of a machine: the result of comparing a model with itself, stored for later comparisons."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ _MIN_PAIRS = 8
 
 
 class NoiseFloor(Record):
-    """What comparing a model with itself showed about a machine."""
+    """Noise floor of a machine, from comparing a model with itself."""
 
     schema_version: Literal[1] = 1
     fingerprint: str = Field(pattern=r"^[0-9a-f]{16}$", description="of the machine; see `fingerprint`")
     backend: str = Field(pattern=r"^\w[\w.+-]*$")
-    model_latency_ns: PositiveInt = Field(description="median call of the model that was compared with itself")
+    model_latency_ns: PositiveInt = Field(description="median latency of the model that was compared with itself")
     started_utc: str
     n_pairs: PositiveInt
-    centre: float = Field(description="median log ratio of the pairs; 0 but for chance where no side is favoured")
+    centre: float = Field(description="median log ratio of the pairs; 0 up to chance where neither side is favoured")
     spread: NonNegativeFloat = Field(description="of one pair's log ratio: 1.4826 x median absolute deviation")
-    margin: PositiveFloat = Field(description="at which `false_alarm_rate` was found")
+    margin: PositiveFloat = Field(description="margin at which `false_alarm_rate` was found")
     looks: InterimAnalyses
     false_alarm_rate: float = Field(
-        ge=0, le=1, description="share of comparisons re-sampled from the pairs that say faster or slower"
+        ge=0, le=1, description="share of comparisons, re-sampled from the pairs, that say faster or slower"
     )
     smallest_margin: float | None = Field(
         description="smallest margin at which 95 % of the re-sampled comparisons say equivalent within the pairs that "
@@ -62,7 +62,7 @@ class NoiseFloor(Record):
     )
 
     def can_decide(self, margin: float) -> bool:
-        """Return whether a comparison with this margin will mostly end with a verdict on this machine."""
+        """Return whether a comparison with this margin will usually reach a verdict on this machine."""
         return self.smallest_margin is not None and margin >= self.smallest_margin
 
 
@@ -78,13 +78,12 @@ def noise_floor(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> NoiseFloor:
-    """Find the noise floor from pairs in which a model ran beside itself.
+    """Compute the noise floor from pairs in which a model was compared with itself.
 
-    The smallest margin that can be decided is the smallest at which the interval of one of the looks lies within the
-    margin in 95 % of the comparisons re-sampled from the pairs. Seen from a true change as large as that margin, the
-    same intervals exclude "no difference": such a change is seen with 95 %. That its *median* also reaches the margin,
-    which *faster* and *slower* ask for, is even chance just there; changes of twice the margin and more are seen nearly
-    always.
+    The smallest decidable margin is the smallest one at which the interval of one of the looks is within the margin in
+    95 % of the comparisons re-sampled from the pairs. For a true change as large as that margin, the same intervals
+    exclude "no difference": such a change is detected with 95 %. Its *median* also reaches the margin, as *faster* and
+    *slower* require, only half of the time; changes of twice the margin and more are detected nearly always.
 
     Parameters
     ----------
@@ -93,18 +92,18 @@ def noise_floor(
     fingerprint, backend, model_latency_ns, started_utc
         See `NoiseFloor`.
     margin : float, default=0.03
-        At which the rate of false alarms is computed.
+        Margin at which the false-alarm rate is computed.
     looks : InterimAnalyses, optional
-        Of the comparisons that will be made: how many pairs they may use. The default of `InterimAnalyses` if left out.
+        Looks of the comparisons to be made: how many pairs they may use. Defaults to those of `InterimAnalyses`.
     n_resamples : int, default=2000
-        Comparisons drawn.
+        Number of comparisons drawn.
     seed : int, default=0
-        Of the drawing.
+        Seed of the re-sampling.
 
     Raises
     ------
     SettingError
-        Fewer than 8 pairs, a ratio that is not finite, or a margin that makes no sense.
+        There are fewer than 8 pairs, a ratio is not finite, or the margin is invalid.
     """
     if len(ratios) < _MIN_PAIRS:
         raise SettingError(f"a noise floor wants at least {_MIN_PAIRS} pairs, got {len(ratios)}")
@@ -112,7 +111,7 @@ def noise_floor(
     drawn = np.random.default_rng(seed).choice(np.asarray(ratios, float), (n_resamples, looks.max_pairs)).tolist()
     alarms = sum(decide(pairs, margin, looks).verdict in {"faster", "slower"} for pairs in drawn)
     needed = sorted(_needed_delta(pairs, looks) for pairs in drawn)
-    # The rule asks for less than delta: a hair above it is what decides.
+    # The rule requires strictly less than delta, so take a value just above it.
     smallest = math.expm1(needed[math.ceil(_POWER * n_resamples) - 1]) * (1 + 1e-9) + 1e-12
     return NoiseFloor(
         fingerprint=fingerprint,
@@ -130,15 +129,15 @@ def noise_floor(
 
 
 def fingerprint(environment: Environment) -> str:
-    """Return a short hash of what about a machine does not change from run to run, versions of packages included."""
+    """Return a short hash of what does not change on a machine from run to run, package versions included."""
     return _hash(environment, system=environment.system, packages=environment.packages)
 
 
 def hardware_fingerprint(environment: Environment) -> str:
     """Return a short hash of the hardware and the family of the operating system.
 
-    Versions are left out, of the kernel and of packages: they change every few weeks, and whether a new runtime is
-    slower is what a history is asked. `fingerprint` holds them too.
+    Kernel and package versions are left out: they change every few weeks, and a history should show whether a new
+    runtime is slower. `fingerprint` includes them.
     """
     family = environment.system.replace("-", " ").partition(" ")[0]
     return _hash(environment, system=family, gpu=environment.gpu)
@@ -148,21 +147,21 @@ def _hash(environment: Environment, **more: object) -> str:
     stable = {
         "cpu": environment.cpu,
         "cpu_cores": environment.cpu_cores,
-        "memory": round(environment.memory_bytes / 2**28),  # a new kernel keeps a few megabytes more or less
+        "memory": round(environment.memory_bytes / 2**28),  # a new kernel may reserve a few megabytes more or less
         **more,
     }
     return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def store(floor: NoiseFloor, folder: Path | None = None) -> Path:
-    """Keep a noise floor; it takes the place of an older one of the same machine and backend, whole or not at all.
+    """Store a noise floor, replacing atomically an older one of the same machine and backend.
 
     Parameters
     ----------
     floor : NoiseFloor
-        What to keep.
+        The noise floor.
     folder : Path, optional
-        `state_folder` if left out; made where it is missing.
+        Defaults to `state_folder`; created if missing.
 
     Returns
     -------
@@ -180,7 +179,7 @@ def store(floor: NoiseFloor, folder: Path | None = None) -> Path:
 
 
 def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFloor | None:
-    """Read what is known of a machine and a backend; None where they were never calibrated.
+    """Read the noise floor of a machine and a backend; None if they were never calibrated.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFlo
     backend : str
         Name of the backend.
     folder : Path, optional
-        `state_folder` if left out.
+        Defaults to `state_folder`.
 
     Raises
     ------
@@ -200,14 +199,14 @@ def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFlo
 
 
 def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | None:
-    """Read the fastest that a machine was ever seen to do the work of the probe; None where nothing is known.
+    """Read the fastest probe ever seen on a machine; None if nothing is stored.
 
     Parameters
     ----------
     fingerprint : str
         See `fingerprint`.
     folder : Path, optional
-        `state_folder` if left out.
+        Defaults to `state_folder`.
 
     Raises
     ------
@@ -218,7 +217,7 @@ def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | No
 
 
 def keep_best_probe(best: Calibration, fingerprint: str, folder: Path | None = None) -> None:
-    """Remember the fastest that a machine was ever seen to do the work of the probe.
+    """Store the fastest probe ever seen on a machine.
 
     Raises
     ------
@@ -258,7 +257,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _needed_delta(ratios: Sequence[float], looks: InterimAnalyses) -> float:
-    """Return the smallest delta whose range holds the interval of one of the looks."""
+    """Return the smallest delta whose range contains the interval of one of the looks."""
     needed = math.inf
     for n, order in looks.schedule:
         ordered = sorted(ratios[:n])

@@ -1,7 +1,7 @@
-"""How fast and how evenly the machine works right now, measured by work whose speed is known.
+"""Probe how fast and how evenly the machine runs right now, by timing a fixed piece of work.
 
-``python -m benchmarks.machine.probe [CORES]`` does fixed work each time its parent asks, and is blocked on a read
-between two questions. The parent only asks: it never measures itself.
+``python -m benchmarks.machine.probe [CORES]`` does the work each time its parent asks, and blocks on a read in between.
+The parent only asks and never does the work itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.records.base import Record
 __all__ = ["BUDGET_NS", "Calibration", "Probe", "ProbeResult", "ProbeSamples", "calibrate", "main", "measure"]
 
 BUDGET_NS = 50_000_000
-"""One probe takes about this long: long enough to be interrupted by a scheduler that hands out a few milliseconds."""
+"""Duration of one probe: long enough to be interrupted by a scheduler with time slices of a few milliseconds."""
 
 _SPIN_STEPS = 2_000
 _GEMM_SIZE = 128
@@ -44,7 +44,7 @@ class ProbeSamples(Record):
     calls_ns : tuple of int
         Wall time of each repetition.
     cpu_ns : int
-        CPU time of all together; the rest was waiting for a core.
+        Total CPU time; the rest was spent waiting for a core.
     """
 
     calls_ns: tuple[int, ...] = Field(min_length=1)
@@ -52,29 +52,29 @@ class ProbeSamples(Record):
 
     @property
     def median_ns(self) -> float:
-        """Median of a repetition."""
+        """Median time of a repetition."""
         return median(self.calls_ns)
 
     @property
     def mean_ns(self) -> float:
-        """Mean of a repetition: unlike the median it feels rare long interruptions."""
+        """Mean time of a repetition: unlike the median, it is sensitive to rare long interruptions."""
         return fmean(self.calls_ns)
 
     @property
     def jitter(self) -> float:
         """90th percentile over median, at least 1."""
-        # A tenth of ten samples is one: enough to say that work was uneven, which is all this is for.
+        # A tenth of ten samples is one: enough to detect uneven work, which is the only purpose.
         rank = -(-9 * len(self.calls_ns) // 10)
         return max(1.0, sorted(self.calls_ns)[rank - 1] / self.median_ns)
 
 
 class Calibration(Record):
-    """The fastest that a machine was ever seen to do the work of a probe.
+    """The fastest probe ever seen on a machine.
 
     Parameters
     ----------
     work : str
-        What the work was and who did it; other work is not comparable.
+        Description of the work and what ran it; other work is not comparable.
     spin_ns, gemm_ns : int
         Shortest repetition.
     """
@@ -85,16 +85,16 @@ class Calibration(Record):
 
 
 class ProbeResult(Record):
-    """What one probe saw.
+    """Result of one probe.
 
     Parameters
     ----------
     work : str
-        What the work was and who did it.
+        Description of the work and what ran it.
     spin : ProbeSamples
-        A loop of the interpreter: it feels the clock and the scheduler.
+        An interpreter loop, sensitive to the clock and the scheduler.
     gemm : ProbeSamples
-        A small matrix product on one thread: it also feels who shares the vector units and caches of the core.
+        A small matrix product on one thread, also sensitive to sharing of the core's vector units and caches.
     """
 
     work: str
@@ -103,7 +103,7 @@ class ProbeResult(Record):
 
     @property
     def jitter(self) -> float:
-        """90th percentile over median, of the less even of both works."""
+        """90th percentile over median, for the less even of the two kinds of work."""
         return max(self.spin.jitter, self.gemm.jitter)
 
     def slowdown(self, best: Calibration) -> float:
@@ -112,7 +112,7 @@ class ProbeResult(Record):
         Raises
         ------
         NotComparableError
-            The calibration is of other work.
+            The calibration is of different work.
         """
         if best.work != self.work:
             raise NotComparableError(f"the probe did {self.work!r}, its calibration is of {best.work!r}")
@@ -120,14 +120,14 @@ class ProbeResult(Record):
 
 
 def calibrate(probes: Iterable[ProbeResult], previous: Calibration | None = None) -> Calibration:
-    """Take the best of some probes, and of an earlier calibration where that is of the same work.
+    """Return the best of some probes, and of an earlier calibration if it is of the same work.
 
     Parameters
     ----------
     probes : iterable of ProbeResult
         Not empty, of the same work.
     previous : Calibration, default=None
-        What was known before.
+        Earlier calibration.
 
     Raises
     ------
@@ -152,14 +152,14 @@ def measure(
     clock: Callable[[], int] = time.perf_counter_ns,
     cpu_clock: Callable[[], int] = time.process_time_ns,
 ) -> ProbeSamples:
-    """Repeat a call for some time, after a tenth of it in which nothing is counted.
+    """Time repetitions of a call for a given duration; the first tenth is a warm-up that is not counted.
 
     Parameters
     ----------
     call : callable
         The fixed work.
     budget_ns : int
-        In all; at least 10 repetitions are counted however long they take.
+        Total duration; at least 10 repetitions are counted however long they take.
     clock, cpu_clock : callable
         Return nanoseconds of wall time and of this process's CPU time.
     """
@@ -172,21 +172,21 @@ def measure(
     now = clock()
     while len(calls_ns) < _FEWEST or now - start < budget_ns:
         call()
-        # One reading ends a call and begins the next: an interruption between two calls is not lost.
+        # One clock reading ends a call and starts the next, so that interruptions in between are not lost.
         before, now = now, clock()
         calls_ns.append(max(1, now - before))
     return ProbeSamples(calls_ns=tuple(calls_ns), cpu_ns=cpu_clock() - cpu_start)
 
 
 class Probe(Conversation):
-    """A process that probes when asked, to be used in a ``with`` statement; it rests otherwise.
+    """A process that probes on request and rests otherwise; use it in a ``with`` statement.
 
     Parameters
     ----------
     cores : sequence of int, default=None
-        Where it runs: the cores of what is measured; by default wherever the system puts it.
+        Cores it runs on: those of the measured process; by default wherever the system puts it.
     timeout_s : float, default=60
-        Seconds for each answer.
+        Time limit in seconds for each answer.
     """
 
     def __init__(self, cores: Sequence[int] | None = None, timeout_s: float = _TIMEOUT_S) -> None:
@@ -230,7 +230,7 @@ def _works() -> tuple[str, Callable[[], object], Callable[[], object]]:
 
 
 def main() -> None:
-    """Answer the parent."""
+    """Answer the parent's requests."""
     if len(sys.argv) > 1:
         pin(parse_cores(sys.argv[1]))
     work, spin, gemm = _works()

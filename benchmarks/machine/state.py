@@ -1,4 +1,4 @@
-"""Where facts about this machine are kept."""
+"""Folder where facts about this machine are stored."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 __all__ = ["STATE_VARIABLE", "state_folder"]
 
 STATE_VARIABLE = "PRUNE_DEPLOY_STATE"
-"""Environment variable that names the folder for what is remembered about this machine."""
+"""Environment variable with the folder for stored facts about this machine."""
 
 
 def state_folder(variables: Mapping[str, str] = os.environ) -> Path:
-    """Return where facts about this machine are kept: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
+    """Return the folder for facts about this machine: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Child processes: how any child of ours is started, asked and ended, and what the measured one does.
+"""Child processes: start, query and end them, and run the measured one.
 
-`child` is the parent's half and `serving` the child's, over a `channel`; `waiting` tells a watcher that
-an answer is still waited for. `measured` and `worker` are the halves of a measured process; it warms up (`warmup`),
-records its memory (`memory`) and may compile cold.
+`child` is the parent's half and `serving` the child's, over a `channel`; `waiting` keeps a progress display updated
+during a wait. `measured` and `worker` are the halves of a measured process; it warms up (`warmup`), records its memory
+(`memory`) and may compile cold.
 """
 
 __all__: list[str] = []

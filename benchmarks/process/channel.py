@@ -1,9 +1,10 @@
-"""How the measured process and its parent speak: one message is a line of JSON and the bytes of its arrays.
+"""Message channel between a child process and its parent: a message is a line of JSON and the bytes of its arrays.
 
-Both ends use pipes of their own. Nothing that a runtime prints can get between, and no side waits longer than its
-deadline. What is not a message (a runtime may write to any descriptor) is refused, never interpreted.
+Both ends use dedicated pipes, so that output printed by a runtime cannot get in between, and neither side waits longer
+than its deadline. Anything that is not a message (a runtime may write to any descriptor) is rejected, never
+interpreted.
 
-An array of numbers travels as its bytes; an array of text (NumPy type ``object``) as the lengths of its texts in UTF-8,
+An array of numbers is sent as its bytes; an array of text (NumPy type ``object``) as the lengths of its texts in UTF-8,
 int64, then the texts.
 """
 
@@ -33,7 +34,7 @@ __all__ = [
 
 Message = dict[str, Any]
 _CHUNK_BYTES = 1 << 20
-_HEADER_BYTES = 1 << 26  # no message comes near
+_HEADER_BYTES = 1 << 26  # far more than any message needs
 
 
 class ChannelClosedError(Exception):
@@ -41,7 +42,7 @@ class ChannelClosedError(Exception):
 
 
 class ChannelGarbageError(ChannelClosedError):
-    """What came is not a message: nothing that follows can be understood either."""
+    """The received data is not a message, so nothing after it can be understood either."""
 
 
 class ChannelTimeoutError(Exception):
@@ -56,9 +57,8 @@ class Channel:
     reader, writer : int
         File descriptors of two pipes. They are made non-blocking and belong to the channel.
     peer : int, optional
-        A descriptor that becomes readable when the process at the other end is gone (`os.pidfd_open`). With it, an
-        answer is not waited for when the process died but left children behind that hold its end of the pipes. It stays
-        the caller's.
+        A descriptor that becomes readable when the process at the other end is gone (`os.pidfd_open`). It ends the wait
+        for a process that died but left children behind that hold its end of the pipes. The caller keeps owning it.
     """
 
     def __init__(self, reader: int, writer: int, *, peer: int | None = None) -> None:
@@ -75,7 +75,7 @@ class Channel:
         Raises
         ------
         ChannelClosedError, ChannelTimeoutError
-            The other side is gone, or does not read.
+            The other side is gone, or does not read in time.
         """
         deadline = _deadline(timeout_s)
         whole = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
@@ -90,9 +90,9 @@ class Channel:
         Raises
         ------
         ChannelClosedError, ChannelTimeoutError
-            The other side is gone, or says nothing.
+            The other side is gone, or does not send in time.
         ChannelGarbageError
-            It says what is not a message.
+            The received data is not a message.
         """
         deadline = _deadline(timeout_s)
         while (end := self._rest.find(b"\n")) < 0:
@@ -163,7 +163,7 @@ def _texts_to_bytes(array: Array) -> bytes:
 
 
 def _parse(line: bytes) -> tuple[Message, list[tuple[str, np.dtype[Any], tuple[int, ...]]]]:
-    """Read a header; whatever is not exactly one is garbage."""
+    """Parse a header; anything else is garbage."""
     try:
         message: Message = json.loads(line)
         headers = [(str(name), numpy_type(kind), tuple(shape)) for name, kind, shape in message.pop("arrays")]
@@ -179,7 +179,7 @@ def _deadline(timeout_s: float | None) -> float | None:
 
 
 def _wait(descriptor: int, event: int, deadline: float | None, peer: int | None) -> bool:
-    """Wait until `descriptor` is ready or the process `peer` is gone; tell whether it is gone."""
+    """Wait until `descriptor` is ready or the process `peer` is gone; return whether it is gone."""
     poll = select.poll()
     poll.register(descriptor, event)
     if peer is not None:

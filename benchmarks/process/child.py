@@ -1,8 +1,8 @@
-"""A child process of ours, held by its parent: start, ask, wait, let rest, kill, and tell how it ended.
+"""Child processes from the parent's side: start, ask, wait, pause, kill, and tell how one ended.
 
 Every child runs the Python of this process with our packages first, so that nothing in the current folder or in
-``PYTHONPATH`` can take their place. It leads a session of its own: Ctrl-C reaches only the parent, and killing the
-child kills all that it has started. It ends with its parent; its own half is `benchmarks.process.serving`.
+``PYTHONPATH`` can shadow them. It leads its own session: Ctrl-C reaches only the parent, and killing the child kills
+everything it has started. It ends with its parent; the child's side is `benchmarks.process.serving`.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# Elsewhere nothing kills a stopped process whose parent died, so there it only waits for its next question.
+# On other systems nothing kills a stopped process whose parent died, so there it only waits for its next question.
 _CAN_STOP = sys.platform == "linux"
 _LAST_WORDS_BYTES = 1 << 16
 _GRACE_S = 5.0
 
 
 class Child:
-    """A process that does one job; to be used in a ``with`` statement, which kills it at the end.
+    """A process for one job; use it in a ``with`` statement, which kills it at the end.
 
     Its standard input is a pipe that stays open as long as this process lives, see `serving.end_with_parent`. Linux
     kills it when the thread that started it ends.
@@ -60,17 +60,17 @@ class Child:
     Parameters
     ----------
     program : sequence of str
-        What follows ``python``: ``["-m", "package.module", "argument"]`` or ``["-c", "code"]``.
+        Arguments of ``python``: ``["-m", "package.module", "argument"]`` or ``["-c", "code"]``.
     who : str, default="a child process"
-        What it does, as the subject of its errors.
+        What it does, as the subject of its error messages.
     environment : Mapping of str to str, optional
-        Variables that are set or replaced.
+        Variables to set or replace.
     folder : Path, optional
         Working directory; by default the current one.
     log : Path, optional
         A file to which its standard output and error are appended; by default a temporary one.
     terminal : bool, default=False
-        Leave both to the terminal instead; there are no last words then.
+        Leave both on the terminal instead; there are no last words then.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Child:
         self.who = who
         self._resting = False
         variables = {**package_environment(), **(environment or {})}
-        # Closed by `close`, like the process and its pipes.
+        # `close` closes it, like the process and its pipes.
         self._log: IO[bytes] | None = None
         if not terminal:
             self._log = tempfile.TemporaryFile() if log is None else log.open("a+b")  # noqa: SIM115
@@ -100,7 +100,7 @@ class Child:
             start_new_session=True,
             bufsize=0,
         )
-        # A process that died is noticed although children of its own may hold its end of the pipes.
+        # Notices a dead process even if its own children hold its end of the pipes.
         self._peer = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 
     def _stdout(self) -> IO[bytes] | int | None:
@@ -120,20 +120,20 @@ class Child:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Return None while it runs, else its exit code, negative when a signal killed it; all it started is killed."""
+        """Return None while it runs, else its exit code (negative: killed by a signal), killing all it started."""
         if self._process.returncode is None and self._has_ended(0):
             self.kill()
         return self._process.returncode
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait for its end and return its exit code, negative when a signal killed it.
+        """Wait for its end and return its exit code, negative if a signal killed it.
 
-        An interrupt is passed on, and it gets some seconds to end in order.
+        A keyboard interrupt is passed on, and the child gets some seconds to end cleanly.
 
         Raises
         ------
         WorkerError
-            It did not end in time, and was killed.
+            It did not end in time and was killed.
         """
         try:
             in_time = self._has_ended(timeout_s)
@@ -149,9 +149,9 @@ class Child:
         return self._process.returncode
 
     def rest(self) -> None:
-        """Stop it: threads that wait by spinning burn nothing while somebody else is timed; it uses no CPU at all."""
+        """Stop it so that it uses no CPU, not even by spinning threads, while another process is timed."""
         if _CAN_STOP and not self._resting and self._process.returncode is None:
-            # Not its group: who watches for the parent's end must not be stopped.
+            # Not its group: the process that watches for the parent's end must keep running.
             os.kill(self.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         self._resting = True
@@ -163,16 +163,16 @@ class Child:
         self._resting = False
 
     def kill(self) -> None:
-        """Kill it and all it has started, and wait for it; a second call does nothing."""
+        """Kill it and everything it has started, and wait for it; a second call does nothing."""
         if self._process.returncode is None:
-            # The group is ours as long as its leader was not waited for. Where all of it ended by itself, macOS
-            # refuses and Linux does not mind.
+            # The group id stays ours until its leader is waited for. If the whole group has already ended, macOS
+            # refuses and Linux does not.
             with suppress(PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
 
     def close(self) -> None:
-        """Kill it and clear what belongs to it; a second call does nothing."""
+        """Kill it and close its pipes and log; a second call does nothing."""
         self.kill()
         for pipe in (self._process.stdin, self._process.stdout, self._log):
             if pipe is not None:
@@ -182,7 +182,7 @@ class Child:
             self._peer = None
 
     def output(self) -> str:
-        """Return the end of what it wrote to its standard output and error; empty where that is a terminal."""
+        """Return the end of its standard output and error; empty if they go to a terminal."""
         if self._log is None:
             return ""
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
@@ -191,12 +191,12 @@ class Child:
     def exit_reason(self, during: str = "") -> str:
         """Return how it ended and its last words, in one line: ``"its process was killed by SIGSEGV during 'load'"``.
 
-        It is killed if it has not ended; that changes no exit code that was set.
+        It is killed if it has not ended; an exit code already set does not change.
 
         Parameters
         ----------
         during : str
-            A question that was not answered.
+            The unanswered question.
         """
         self.kill()
         words = last_words(self.output())
@@ -206,7 +206,7 @@ class Child:
         )
 
     def _has_ended(self, timeout_s: float | None) -> bool:
-        """Wait for the end without taking its exit code, so that its group can still be killed."""
+        """Wait for its end without reaping it, so that its group can still be killed."""
         if self._process.returncode is not None:
             return True
         if self._peer is not None:
@@ -219,14 +219,14 @@ class Child:
 
 
 class Conversation(Child):
-    """A child that answers questions, by `serving.serve`; what it prints is not an answer.
+    """A child that answers questions through `serving.serve`; its printed output is not an answer.
 
     Parameters
     ----------
     program, who, environment
         See `Child`.
     timeout_s : float
-        Seconds for each answer; then it is killed and `WorkerError` raised.
+        Time limit in seconds for each answer, after which it is killed and `WorkerError` raised.
     """
 
     def __init__(
@@ -254,29 +254,29 @@ class Conversation(Child):
         *,
         timeout_s: float | None = None,
     ) -> tuple[Message, dict[str, Array]]:
-        """Put a question and wait for the answer.
+        """Ask a question and wait for the answer.
 
         Parameters
         ----------
         command : str
-            Which of the child's commands answers.
+            The child's command that answers.
         question : dict, optional
-            JSON.
+            JSON-serialisable.
         arrays : Mapping of str to ndarray, optional
             Of any shape; numbers, or text as ``object``.
         timeout_s : float, optional
-            Seconds for this answer, where they are others.
+            Time limit in seconds for this answer, if different.
 
         Returns
         -------
         (dict, dict)
-            JSON, and arrays of any shape.
+            The answer, and arrays of any shape.
 
         Raises
         ------
         WorkerError
-            The answer is an error, whose class is the `kind`; or the process died, or gave no answer in time, which is
-            a `NoAnswerError`.
+            The answer is an error, whose class is the `kind`; or the process died, or did not answer in time
+            (`NoAnswerError`).
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         look()
@@ -310,15 +310,16 @@ def exit_reason(code: int) -> str:
 
 
 def last_words(text: str, limit: int = 200) -> str:
-    """Return the last line that says anything, without control characters and cut at `limit`."""
+    """Return the last non-empty line, without control characters and cut at `limit`."""
     lines = ("".join(filter(str.isprintable, line)).strip() for line in reversed(text.splitlines()))
     return next(filter(None, lines), "")[:limit]
 
 
 def package_environment() -> dict[str, str]:
-    """Return an environment for a child in which it, and what it starts, finds our packages before any other.
+    """Return an environment in which a child, and anything it starts, finds our packages before any other.
 
-    What torch.compile keeps is pickled: by default it lies in the temporary folder, under a name that anybody may take.
+    It also moves torch.compile's cache, which is pickled: by default it is in the temporary folder, under a name that
+    anybody may take.
     """
     path = os.pathsep.join(filter(None, (str(_PACKAGES), os.getenv("PYTHONPATH"))))
     ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -1,6 +1,6 @@
-"""What it costs to make a model ready: compiled from nothing, and loaded from what was compiled before.
+"""Cold start: the cost of compiling a model from scratch, and of loading a stored compilation.
 
-Each is done by a fresh process, on a cache of its own that is thrown away.
+Each is measured in a fresh process, with a temporary cache.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def cold_costs(spec: SubjectSpec, *, timeout_s: float = 600.0, say: Callable[[st
     Parameters
     ----------
     spec : SubjectSpec
-        What is compiled.
+        The model to compile.
     timeout_s : float, default=600.0
-        Seconds for each.
+        Time limit in seconds for each.
     say : callable, optional
         Receives one short line.
 

@@ -1,4 +1,4 @@
-"""A model compiled and kept in a file, and loaded from it again: what ``--cold`` measures."""
+"""Compile a model into a file, and load it from there: what ``--cold`` measures."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Clock = Callable[[], int]
 def compile_and_keep(
     backend: Backend, model: Path, options: CompileOptions, file: Path, *, clock: Clock = time.perf_counter_ns
 ) -> CompileCost:
-    """Compile a model and write what the runtime can load again.
+    """Compile a model and write an artefact that the runtime can load again.
 
     Parameters
     ----------
     backend : Backend
-        Its runtime should be loaded, or loading it is counted.
+        Its runtime should already be loaded, or loading it is timed too.
     model : Path
         ONNX file.
     options : CompileOptions
         Precision, threads and device.
     file : Path
-        Written where the runtime can keep what it compiled.
+        Written if the runtime can export a compiled model.
     clock : callable
         Returns nanoseconds.
 
@@ -68,7 +68,7 @@ def load_kept(
     compiled_ns: int,
     clock: Clock = time.perf_counter_ns,
 ) -> CompileCost:
-    """Load what `compile_and_keep` wrote.
+    """Load the file written by `compile_and_keep`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def load_kept(
     Raises
     ------
     ArtefactError
-        The runtime refuses what it has written itself.
+        The runtime rejects its own artefact.
     """
     start = clock()
     blob = file.read_bytes()

@@ -1,4 +1,4 @@
-"""A program of other people that goes on for long, held as a child of ours: fed, read within bounds, ended with us."""
+"""A long-running external program as a child process: fed, read within bounds, and ended with its parent."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if sys.platform == "linux":
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""Python that turns into the program: what dies with its parent, and a SIGPIPE that is not ignored, are inherited."""
+"""Python code that becomes the program by exec, which then dies with its parent and does not ignore SIGPIPE."""
 _MOST_WORDS_BYTES = 1 << 20
-"""Of standard error, which is kept in a file."""
+"""Limit of standard error, which is stored in a file."""
 _BLOCK = 1 << 16
 _TURN_S = 1.0
 _LOOK_S = 0.1
 
 
 class Foreign(Child):
-    """A program that is fed on standard input and answers on standard output; to be used in a ``with`` statement.
+    """A program fed on standard input that answers on standard output; use it in a ``with`` statement.
 
-    It has no terminal: what would ask a person gets no answer.
+    It has no terminal, so it cannot prompt the user.
 
     Parameters
     ----------
     words : sequence of str
         Its name, looked up in ``PATH``, and its arguments.
     who : str
-        What it does, as the subject of its errors.
+        What it does, as the subject of its error messages.
     environment : Mapping of str to str, optional
-        Variables that are set or replaced.
+        Variables to set or replace.
     """
 
     def __init__(self, words: Sequence[str], *, who: str, environment: Mapping[str, str] | None = None) -> None:
@@ -60,20 +60,20 @@ class Foreign(Child):
         beat: bytes = b"",
         beat_s: float = 10.0,
     ) -> None:
-        """Feed it and take what it answers, both as fast as the other side goes, until it closes or enough was taken.
+        """Feed it and take its output, each as fast as the other side allows, until it closes or `take` ends it.
 
         Parameters
         ----------
         feed : iterable of bytes
-            What is written to it.
+            Input to write.
         take : callable
-            Receives what it wrote; True ends the exchange.
+            Receives its output; True ends the exchange.
         silence_s : float
-            Seconds without a byte in either direction, after which it is given up.
+            Seconds without a byte in either direction after which it is killed.
         beat : bytes
-            Written every `beat_s` seconds after the feed; without it its input is closed there.
+            Written every `beat_s` seconds after the feed; if empty, its input is closed after the feed instead.
         beat_s : float, default=10.0
-            Seconds.
+            Seconds between beats.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Foreign(Child):
             if rest and sink.fileno() in ready:
                 written = _write(sink.fileno(), rest)
                 feeding, rest = feeding and written is not None, rest[written:] if written else rest
-                if written is None:  # it reads no more; its answer says why
+                if written is None:  # it has stopped reading; its answer says why
                     rest, beat = b"", b""
                 elif feeding:
                     moved_s = time.monotonic()
@@ -122,7 +122,7 @@ class Foreign(Child):
                 raise NoAnswerError(f"{self.who}: no answer in {silence_s:g} s; it was ended")
 
     def finish(self, patience_s: float = 10.0) -> int:
-        """Wait for its end after the exchange, and return its exit code; one that goes on is killed.
+        """Wait for its end after the exchange and return its exit code; kill it if it does not end.
 
         Raises
         ------
@@ -142,12 +142,12 @@ class Foreign(Child):
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:
-    """Return what comes next and is not empty; empty at the end."""
+    """Return the next non-empty chunk; empty at the end."""
     return next(filter(None, chunks), b"")
 
 
 def _write(descriptor: int, data: bytes) -> int | None:
-    """Write what the pipe takes, and return how much; None where nobody reads it any more."""
+    """Write as much as the pipe takes and return how much; None if its reader is gone."""
     with suppress(BlockingIOError):
         try:
             return os.write(descriptor, data[:_BLOCK])

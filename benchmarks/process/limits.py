@@ -1,4 +1,4 @@
-"""What a process may take: a model that asks for more memory than there is fails alone."""
+"""Memory limits of a process, so that a model that needs too much memory fails alone."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _MEMORY = Path("proc/meminfo")
 
 
 def die_first() -> None:
-    """Ask Linux to end this process, not its parent or somebody else's, where memory runs out."""
-    with suppress(OSError):  # not Linux, or a container that keeps it: the same happens, to a process less well chosen
+    """Ask Linux to kill this process first when memory runs out, not its parent or an unrelated one."""
+    with suppress(OSError):  # not Linux, or forbidden by the container: another process may be killed then
         _OOM_SCORE.write_text(_DIES_FIRST, encoding="ascii")
 
 
 def limit_memory() -> None:
-    """Refuse this process more memory than the machine or its container has: allocating fails, with a reason.
+    """Limit this process to the memory of the machine or its container: a larger allocation fails, with a reason.
 
-    What it only reserves is not counted. Without /proc nothing is limited.
+    Reserved address space is not counted. Without /proc nothing is limited.
     """
     if (limit := memory_bytes()) is None:
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if soft == resource.RLIM_INFINITY or limit < soft:  # a stricter limit of the user's stays
+    if soft == resource.RLIM_INFINITY or limit < soft:  # keep a stricter limit set by the user
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def memory_bytes(root: Path = Path("/")) -> int | None:
-    """Return how much memory the machine has, or its container where that is less; None without /proc.
+    """Return the memory of the machine in bytes, or of its container if less; None without /proc.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``proc`` and ``sys``.
+        Folder that contains ``proc`` and ``sys``.
     """
     total = bytes_in(root / _MEMORY, "MemTotal:")
     if total is None:

@@ -1,4 +1,4 @@
-"""The measured process, held by its parent."""
+"""The measured process, from its parent's side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOW_TO_WAIT = "a larger --budget waits longer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that is compiled and ran once; durations in nanoseconds."""
+    """Result of compiling a model and running it once; durations in nanoseconds."""
 
     import_ns: int
     load_ns: int
@@ -38,7 +38,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
-    """How warming up went; `calls_ns` holds at most the first thousand of `n_calls` calls."""
+    """Result of the warm-up; `calls_ns` has at most the first thousand of `n_calls` calls."""
 
     calls_ns: tuple[int, ...]
     n_calls: int
@@ -49,7 +49,7 @@ class Warm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """What a process used until its end."""
+    """Resources a process used until its end."""
 
     cpu_ns: int
     involuntary_switches: int
@@ -64,13 +64,13 @@ class MeasuredWorker(Protocol):
         """Process id."""
 
     def load(self, feeds: Mapping[str, Array], others: Sequence[Mapping[str, Array]] = ()) -> Loaded:
-        """Import the runtime, compile, bind `feeds` and `others`, whose calls take turns, and run once."""
+        """Import the runtime, compile, bind `feeds` and `others`, whose calls alternate, and run once."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer other feeds."""
+        """Return the outputs for other feeds."""
 
     def warm_up(self, limits: WarmUpLimits) -> Warm:
-        """Call until steady."""
+        """Call until the latency is steady."""
 
     def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
         """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""
@@ -82,7 +82,7 @@ class MeasuredWorker(Protocol):
         """End a rest."""
 
     def finish(self) -> Closing:
-        """Sum up; no question follows."""
+        """Return the totals; no question may follow."""
 
     def close(self) -> None:
         """End the process and wait for it; a second call does nothing."""
@@ -96,16 +96,16 @@ class Launch(Protocol):
 
 
 class MeasuredProcess(Conversation):
-    """A process of its own for one model; implements `MeasuredWorker`.
+    """A separate process for one model; implements `MeasuredWorker`.
 
     Parameters
     ----------
     spec : SubjectSpec
-        What it measures.
+        The model to measure.
     timeout_s : float
-        Seconds for each answer; then it is killed and `NoAnswerError` raised.
+        Time limit in seconds for each answer, after which it is killed and `NoAnswerError` raised.
     call_timeout_s : float, optional
-        Seconds for the first call, which shows whether the model ends at all; by default `timeout_s`.
+        Time limit in seconds for the first call, which shows whether the model ends at all; by default `timeout_s`.
     """
 
     def __init__(self, spec: SubjectSpec, *, timeout_s: float, call_timeout_s: float | None = None) -> None:
@@ -120,7 +120,7 @@ class MeasuredProcess(Conversation):
         )
 
     def load(self, feeds: Mapping[str, Array], others: Sequence[Mapping[str, Array]] = ()) -> Loaded:
-        """Import the runtime, compile, bind `feeds` and `others`, whose calls take turns, and run once."""
+        """Import the runtime, compile, bind `feeds` and `others`, whose calls alternate, and run once."""
         calls = (feeds, *others)
         stacked = {name: np.stack([each[name] for each in calls]) for name in feeds}
         question = {"backend": self._spec.backend, "calls": len(calls)}
@@ -134,11 +134,11 @@ class MeasuredProcess(Conversation):
         return Loaded(**prepared, **loaded, **called)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer other feeds."""
+        """Return the outputs for other feeds."""
         return self.ask("run", {}, feeds)[1]
 
     def warm_up(self, limits: WarmUpLimits) -> Warm:
-        """Call until steady."""
+        """Call until the latency is steady."""
         answer, arrays = self.ask("warm_up", {"limits": asdict(limits)})
         return Warm(calls_ns=_durations(arrays["calls_ns"]), **answer)
 
@@ -148,18 +148,18 @@ class MeasuredProcess(Conversation):
         return _durations(arrays["calls_ns"])
 
     def compile_cached(self, file: Path, compiled_ns: int | None = None) -> CompileCost:
-        """Import the runtime and compile, keeping the result in `file`; with `compiled_ns`, load it from there."""
+        """Import the runtime and compile, storing the result in `file`; with `compiled_ns`, load it from there."""
         self.ask("prepare", {"backend": self._spec.backend})
         options, model = asdict(self._spec.options), str(self._spec.model.resolve())
         question = {"model": model, "options": options, "file": str(file), "compiled_ns": compiled_ns}
         return CompileCost.model_validate(self.ask("compile_cached", question)[0])
 
     def scenario(self, question: Message, streams: int) -> tuple[Message, dict[str, Array]]:
-        """Put a load on the warm model with so many calls at once; see `benchmarks.scenarios.run_scenario`."""
+        """Run a load scenario on the warm model with `streams` bound calls; see `benchmarks.scenarios.run_scenario`."""
         return self.ask("scenario", {"question": question, "streams": streams})
 
     def finish(self) -> Closing:
-        """Sum up; no question follows."""
+        """Return the totals; no question may follow."""
         answer, _ = self.ask("finish", {})
         memory = Memory(
             **{name: answer.pop(name) for name in ("baseline_bytes", "peak_bytes", "weights_bytes", "phases")}

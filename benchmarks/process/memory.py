@@ -1,4 +1,4 @@
-"""Resident memory of this process, phase by phase: what it peaked at, never its virtual size."""
+"""Peak resident memory of this process in each phase; never its virtual size."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
 class PhaseRecorder:
-    """Reads the memory at the end of each phase and starts the next one with the peak forgotten.
+    """Reads the memory at the end of each phase and resets the peak for the next one.
 
-    Reading takes up to some tens of milliseconds in a large process: it belongs between what is timed.
+    Reading takes up to some tens of milliseconds in a large process, so never do it while something is timed.
 
     Parameters
     ----------
     peak : callable
         Returns the largest resident size so far, in bytes.
     forget : callable
-        Lowers the peak to the present size; returns whether it did.
+        Resets the peak to the current size; returns whether it did.
     pss : callable
         Returns the proportional set size in bytes, or None.
     """
@@ -47,20 +47,20 @@ class PhaseRecorder:
         self._forget = forget or forget_peak
         self._pss = pss or pss_bytes
         self._phases: list[MemoryPhase] = []
-        self._forgotten = True  # before the first phase there is nothing to forget
+        self._forgotten = True  # before the first phase there is nothing to reset
 
     def end(self, name: PhaseName) -> MemoryPhase:
-        """End the phase `name`, and begin the next one.
+        """End the phase `name` and start the next one.
 
         Parameters
         ----------
         name : str
-            A phase that comes later than the one before; phases may be left out.
+            A phase later than the previous one; phases may be skipped.
 
         Raises
         ------
         SettingError
-            The phase is unknown, or not later than the one before.
+            The phase is unknown, or not later than the previous one.
         """
         if name not in _ORDER:
             raise SettingError(f"phase {name!r} is not one of {', '.join(_ORDER)}")
@@ -74,7 +74,7 @@ class PhaseRecorder:
         return phase
 
     def restart(self) -> None:
-        """Begin the present phase anew: what happened since the last one ended is not the model's."""
+        """Restart the current phase: memory used since the last one ended is not the model's."""
         self._forgotten = self._forget() and self._forgotten
 
     @property
@@ -84,7 +84,7 @@ class PhaseRecorder:
 
     @property
     def baseline_bytes(self) -> int | None:
-        """Largest size of the empty runtime: until its import ended; None while that has not ended."""
+        """Largest size without the model, up to the end of the runtime's import; None before that."""
         peaks = [phase.peak_bytes for phase in self._phases if phase.name in _EMPTY_RUNTIME]
         return max(peaks) if any(phase.name == "import" for phase in self._phases) else None
 
@@ -97,7 +97,7 @@ class PhaseRecorder:
 def peak_bytes(status: Path = _STATUS) -> int:
     """Read the largest resident size so far, in bytes.
 
-    ``VmHWM`` of Linux; elsewhere ``ru_maxrss`` of `getrusage`, which on Linux would start from the parent's.
+    ``VmHWM`` on Linux; elsewhere ``ru_maxrss`` of `getrusage`, which on Linux would start from the parent's.
 
     Parameters
     ----------
@@ -109,26 +109,26 @@ def peak_bytes(status: Path = _STATUS) -> int:
 
 
 def pss_bytes(rollup: Path = _ROLLUP) -> int | None:
-    """Read the proportional set size, in bytes; None where the system does not tell.
+    """Read the proportional set size, in bytes; None if the system does not report it.
 
     Parameters
     ----------
     rollup : Path
-        The process's sums over its mappings, see proc_pid_smaps(5).
+        The file with the sums over the process's mappings, see proc_pid_smaps(5).
     """
     return bytes_in(rollup, "Pss:")
 
 
 def forget_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
-    """Lower the peak to the present size; tell whether the system did that.
+    """Reset the peak to the current size; return whether the system did that.
 
     Parameters
     ----------
     clear_refs : Path
-        The process's file that takes the order.
+        The process's file for this command.
     """
     try:
-        with clear_refs.open("r+", encoding="ascii") as file:  # never created where it does not exist
+        with clear_refs.open("r+", encoding="ascii") as file:  # never creates the file
             file.write(_RESET_PEAK)
     except OSError:
         return False

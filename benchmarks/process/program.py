@@ -1,4 +1,4 @@
-"""Programs of other people, such as git: run to their end, with their words. Ours are a `benchmarks.process.child`."""
+"""Run external programs, such as git, and return their output. Our own use `benchmarks.process.child`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Ran", "run_program", "start"]
 
 
 class Ran(NamedTuple):
-    """A program that ended.
+    """Result of a program that ended.
 
     Parameters
     ----------
     code : int
-        Its exit code, negative when a signal killed it.
+        Its exit code, negative if a signal killed it.
     output, errors : bytes
-        What it wrote to its standard output and error.
+        Its standard output and standard error.
     """
 
     code: int
@@ -30,7 +30,7 @@ class Ran(NamedTuple):
 
 
 def start(program: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process; options are those of `subprocess.Popen`. Every process of ours begins here."""
+    """Start a process, with the options of `subprocess.Popen`. All processes are started here."""
     return subprocess.Popen(program, **options)
 
 
@@ -43,7 +43,7 @@ def run_program(
     folder: Path | None = None,
     output: Path | None = None,
 ) -> Ran:
-    """Run a program without a terminal, and wait for its end.
+    """Run a program without a terminal and wait for its end.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def run_program(
     folder : Path, optional
         Working directory; by default the current one.
     output : Path, optional
-        A file that receives its standard output, which may be large.
+        A file for its standard output, which may be large.
 
     Raises
     ------

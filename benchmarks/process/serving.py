@@ -1,4 +1,4 @@
-"""The child's half of `benchmarks.process.child`: end with the parent, and answer its questions."""
+"""The child's side of `benchmarks.process.child`: end with the parent, and answer its questions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from benchmarks.process.program import start
 __all__ = ["Command", "die_with_parent", "end_with_parent", "serve", "serve_parent"]
 
 Command = Callable[[Message, dict[str, Array]], tuple[Message, dict[str, Array]]]
-"""Answers one question: JSON and arrays of any shape, both ways."""
+"""Answers one question: JSON and arrays of any shape, in both directions."""
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """End this process with its parent, and all it has started; its standard input is empty from now on.
+    """End this process, and everything it starts, with its parent; its standard input is empty from now on.
 
-    To be called first, by a child that was started by `Child`: its standard input is a pipe that only the parent writes
-    to.
+    A child started by `Child` must call this first: its standard input is a pipe that only the parent writes to.
     """
     _watch_parent()
     _empty_input()
@@ -37,13 +36,12 @@ def end_with_parent() -> None:
 def serve_parent(commands: Mapping[str, Command]) -> None:
     """Answer the parent's questions until it closes or ends; see `serve`.
 
-    The pipes that were standard input and output are taken away from everybody else: what is printed goes to standard
-    error.
+    The pipes on standard input and output are reserved for this: printed output goes to standard error.
 
     Parameters
     ----------
     commands : Mapping of str to callable
-        What can be asked.
+        The available commands.
     """
     _watch_parent()
     channel = Channel(os.dup(0), os.dup(1))
@@ -53,14 +51,15 @@ def serve_parent(commands: Mapping[str, Command]) -> None:
 
 
 def serve(channel: Channel, commands: Mapping[str, Command]) -> None:
-    """Answer until the other side closes, or until a question ends in an error, which is the last answer.
+    """Answer until the other side closes, or until a question fails; the error is then the last answer.
 
     Parameters
     ----------
     channel : Channel
-        Where the questions come from.
+        Source of the questions.
     commands : Mapping of str to callable
-        What can be asked. Errors of the backends, of measuring and of memory are answers; any other ends the process.
+        The available commands. Errors of backends, of measuring and of memory are sent as answers; any other ends the
+        process.
     """
     try:
         while True:
@@ -79,7 +78,7 @@ def serve(channel: Channel, commands: Mapping[str, Command]) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process with its parent, even while it is stopped; elsewhere the closed pipe ends it."""
+    """Ask Linux to kill this process with its parent, even while stopped; elsewhere the closed pipe ends it."""
     if sys.platform != "linux":
         return
     libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -88,7 +87,7 @@ def die_with_parent() -> None:
 
 
 def _watch_parent() -> None:
-    """Start a process that waits for the parent's end and then kills this group: also what a runtime has started.
+    """Start a process that waits for the parent's end and then kills this group, with anything a runtime started.
 
     It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing.
     """

@@ -1,7 +1,7 @@
-"""Who is told that work goes on while this process measures, or waits for another one.
+"""Keep a progress display (`Watcher`) updated while this process measures, or waits for another one.
 
-What shows how far the work is (a `Watcher`) may wake up by itself, but not while something is timed (`hushed`). Then it
-is told when this process is awake anyway: at each question to a child, and in the middle of a wait that is long.
+A watcher may wake up by itself, but not while something is timed (`hushed`). Then it is called when this process is
+awake anyway: at each question to a child, and during a long wait.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Protocol
 __all__ = ["LONG_S", "Watcher", "hushed", "look", "part_of", "quiet", "watched_by"]
 
 LONG_S = 5.0
-"""A wait is interrupted after so many seconds: a block of calls, which takes milliseconds, never is."""
+"""A wait is interrupted after this many seconds; a block of calls, which takes milliseconds, never is."""
 
 
 class Watcher(Protocol):
-    """Shows how far the work is."""
+    """Shows the progress of the work."""
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is to be shown."""
+        """Whether nothing should be shown."""
 
     def due_s(self) -> float:
-        """Return the seconds until it has something to show."""
+        """Return the seconds until the next update is due."""
 
     def show(self) -> None:
-        """Show it, where it is time to."""
+        """Show the progress if an update is due."""
 
     def hushed(self) -> AbstractContextManager[None]:
-        """Wake up by itself no more until the end of the block."""
+        """Do not wake up by itself until the end of the block."""
 
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
@@ -39,7 +39,7 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Tell `watcher` in this block; another thread has none."""
+    """Use `watcher` in this block; other threads have none."""
     before = _watcher.set(watcher)
     try:
         yield
@@ -48,25 +48,25 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def look() -> None:
-    """Let the watcher show how far the work is: this process is awake."""
+    """Let the watcher show the progress, as this process is awake."""
     if (watcher := _watcher.get()) is not None:
         watcher.show()
 
 
 def hushed() -> AbstractContextManager[None]:
-    """Let the watcher wake up by itself no more: something is timed, or somebody else tells how far the work is."""
+    """Keep the watcher from waking up by itself: something is timed, or the progress is reported elsewhere."""
     watcher = _watcher.get()
     return nullcontext() if watcher is None else watcher.hushed()
 
 
 def quiet() -> bool:
-    """Tell whether the watcher is not to show anything."""
+    """Return whether the watcher should show nothing."""
     watcher = _watcher.get()
     return watcher is not None and watcher.quiet
 
 
 def part_of(left_s: float | None) -> float | None:
-    """Return how long to wait at once where `left_s` seconds are left, None for no end; nobody who watches: all."""
+    """Return how long to wait in one go when `left_s` seconds are left (None: no limit); all, without a watcher."""
     if (watcher := _watcher.get()) is None or watcher.quiet:
         return left_s
     long_s = max(LONG_S, watcher.due_s())

@@ -1,4 +1,4 @@
-"""When a model is warm. Pure logic on durations: no clock, no model."""
+"""Warm-up detection: decide from call durations when a model is steady. Pure logic, without a clock or a model."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ _Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 _CHUNK_CALLS = 500
 _ENOUGH_CALLS = 10_000
 _FEWEST = 10
-"""Chunks that a test wants, and that the test for a late step looks at."""
+"""Fewest chunks for a test, and the number that the test for a late step uses."""
 _GROUPS = 24
 _WATCHED_NS = 2_000_000_000
 _FULL_TOLERANCE_NS = 1_000_000_000
 _FULL_MARGIN_NS = 400_000_000
-# Median of the scan over 10 to 24 groups of pure noise, so that every second look at noise ends the warm-up: what only
-# looks like noise because it was watched too briefly is not believed to be noise.
+# Median of the scan over 10 to 24 groups of pure noise, so that every second look at noise ends the warm-up: a change
+# watched too briefly also looks like noise, and must not pass for it.
 _NOISE_Z = 1.9
 _ONE_SIDED_90 = 1.2816
-# The chunks are looked at again when there are 10 % more: each look is one more chance to be wrong.
+# The chunks are tested again when there are 10 % more, because each look is another chance to be wrong.
 _NEXT_LOOK = 1.1
-# So many times the least time, and so many chunks, are spent on ruling out a change that noise may hide.
+# Multiple of the minimum time, and number of chunks, spent on ruling out a change hidden by noise.
 _PATIENCE = 5
 _PATIENCE_CHUNKS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUpLimits:
-    """How long warming up may and must take.
+    """Minimum and maximum length of the warm-up, and its tolerances.
 
     Parameters
     ----------
     min_ns : int, default=150 ms
-        Nanoseconds of calls that are made in any case; of very short calls ten thousand are enough.
+        Minimum nanoseconds of calls; ten thousand very short calls are also enough.
     max_ns : int, default=10 s
-        Nanoseconds of calls after which warming up ends, steady or not.
+        Nanoseconds of calls after which the warm-up ends, steady or not.
     chunk_ns : int, default=5 ms
-        Calls are looked at in chunks of this many nanoseconds or of 500 calls, by their median; a longer call is a
-        chunk of its own.
+        Calls are grouped in chunks of this many nanoseconds or of 500 calls and judged by their median; a longer call
+        is its own chunk.
     tolerance : float, default=0.01
-        Change that does not matter although it is seen, as a share, once calls have been watched for a second. Of a
-        shorter watch it is as much smaller: a slow change shows only its beginning.
+        Detected change that does not matter, as a share, once calls have been watched for a second. It is
+        proportionally smaller before, because only the start of a slow change is visible then.
     margin : float, default=0.02
-        Change that has to be ruled out, as a share, once calls have been watched for 0.4 seconds; of a shorter watch it
-        is as much smaller.
+        Change that must be ruled out, as a share, once calls have been watched for 0.4 seconds; proportionally smaller
+        before.
     """
 
     min_ns: int = 150_000_000
@@ -69,26 +69,26 @@ class WarmUpLimits:
 
 
 class WarmUp:
-    """Takes durations one by one and says when they are steady.
+    """Takes call durations one by one and decides when they are steady.
 
-    Looked at are the last two thirds of all chunks, but at most two seconds of them: the longer a model has been
-    getting faster, the longer it is watched. They are put together in up to 24 groups, whose medians depend on each
-    other less than single calls do. Steady means three things:
+    It uses the last two thirds of all chunks, at most two seconds of them: the longer a model has been getting faster,
+    the longer it is watched. The chunks are merged into fewer than 48 groups, whose medians are less correlated than
+    single calls. Steady means three things:
 
     * no change point: of all splits of the groups in two, the one whose rank sums differ most (Pettitt's scan, each
       split by its own standard error) differs no more than in noise, or its two sides agree within the tolerance;
     * no late step: the same for the last ten chunks;
     * enough evidence: the interval of the shift between the older and the younger half (Hodges and Lehmann, 90 % to
-      each side) lies within the margin. Where noise hides that much, this is given up after five times the least time,
-      and the absence of a change point has to do.
+      each side) is within the margin. If noise makes that impossible, this condition is dropped after five times the
+      minimum time, and the absence of a change point suffices.
 
-    Ranks make it indifferent to hiccups and to heavy tails. Where groups still follow each other, standard errors are
-    widened by their lag-1 correlation, but never so far that two clean halves could pass for noise.
+    Ranks make it robust to hiccups and heavy tails. If groups are still correlated, standard errors are widened by
+    their lag-1 correlation, but never so far that two clean halves could pass for noise.
 
     Parameters
     ----------
     limits : WarmUpLimits
-        The least and the most warming up.
+        Minimum and maximum length of the warm-up, and its tolerances.
 
     References
     ----------
@@ -126,7 +126,7 @@ class WarmUp:
 
     @property
     def ended(self) -> Literal["steady", "budget"] | None:
-        """Why warming up is over; None while it is not."""
+        """Why the warm-up ended; None while it has not."""
         return self._ended
 
     @property
@@ -161,7 +161,7 @@ class WarmUp:
 
 
 def _grouped(medians: list[float]) -> _Floats:
-    """Return the logarithms of the medians of up to 24 (at most 47) equal groups; what does not fit is the oldest."""
+    """Return the log medians of equal groups, at most 47; the oldest values that do not fit are dropped."""
     size = max(1, len(medians) // _GROUPS)
     kept = np.array(medians[len(medians) % size :], np.float64)
     logs: _Floats = np.log(np.maximum(np.median(kept.reshape(-1, size), axis=1), 1.0))
@@ -169,7 +169,7 @@ def _grouped(medians: list[float]) -> _Floats:
 
 
 def _changes(values: _Floats, tolerance: float, *, correlated: bool) -> bool:
-    """Return whether the values change somewhere: more than noise does, and by more than the tolerance."""
+    """Return whether the values change at some point, by more than noise and by more than the tolerance."""
     n = values.size
     after = np.arange(1, n)
     signs = np.sign(values[None, :] - values[:, None]).sum(axis=1)
@@ -183,7 +183,7 @@ def _changes(values: _Floats, tolerance: float, *, correlated: bool) -> bool:
 
 
 def _is_within(values: _Floats, margin: float) -> bool:
-    """Return whether the shift from the older to the younger half is known to lie within the margin."""
+    """Return whether the shift from the older to the younger half is known to be within the margin."""
     older, younger = values[: values.size // 2], values[values.size // 2 :]
     shifts = np.sort((younger[None, :] - older[:, None]).ravel())
     error = math.sqrt(shifts.size * (values.size + 1) / 12 * _widening(older, younger))
@@ -192,10 +192,10 @@ def _is_within(values: _Floats, margin: float) -> bool:
 
 
 def _widening(older: _Floats, younger: _Floats) -> float:
-    """Return the factor of the variance of a rank sum for values that follow each other: (1 + rho) / (1 - rho).
+    """Return the variance inflation of a rank sum for correlated values: (1 + rho) / (1 - rho).
 
-    rho is the lag-1 correlation of the ranks within the parts, with its bias of 2 / n added. A trend, too, makes
-    neighbours alike: the factor ends where two halves without overlap would still be more than noise.
+    rho is the lag-1 correlation of the ranks within the parts, with its bias of 2 / n added. A trend also makes
+    neighbours similar, so the factor is capped where two halves without overlap would still be more than noise.
     """
     within = np.concatenate([older - np.median(older), younger - np.median(younger)])
     n = within.size

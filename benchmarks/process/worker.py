@@ -1,7 +1,6 @@
 """The measured process: ``python -m benchmarks.process.worker [CORES]``.
 
-One model under one backend. It does what its parent asks, one question at a time, and between two questions it is
-blocked on a read.
+It runs one model on one backend. It answers its parent's questions one at a time, and blocks on a read in between.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from benchmarks.process.warmup import WarmUp, WarmUpLimits
 __all__ = ["WARM_UP_KEPT", "Worker", "main", "timed_calls"]
 
 WARM_UP_KEPT = 1000
-"""Of a longer warm-up this many first calls are recorded."""
+"""Number of first calls recorded of a longer warm-up."""
 
 Samples = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]) -> Samples:
-    """Time calls one by one; between two readings of the clock there is the call and nothing else.
+    """Time calls one by one, with nothing but the call between two clock readings.
 
     The garbage collector is off meanwhile.
 
@@ -44,7 +43,7 @@ def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]
     call : callable
         Synchronous.
     n_calls : int
-        How often.
+        Number of calls.
     clock : callable
         Returns nanoseconds.
 
@@ -53,7 +52,7 @@ def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]
     ndarray of shape (n_calls,), dtype int64
         Nanoseconds, at least 1 (a clock may be too coarse to see the call).
     """
-    samples = np.ones(n_calls, np.int64)  # touched now: no page is first written to while measuring
+    samples = np.ones(n_calls, np.int64)  # written now, to avoid page faults while measuring
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -68,14 +67,14 @@ def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]
 
 
 class Worker:
-    """What the measured process can do; each method answers one question of the parent.
+    """The commands of the measured process; each method answers one question of the parent.
 
     Parameters
     ----------
     clock : callable
         Returns nanoseconds; the only clock used.
     create : callable
-        Returns the backend of a name.
+        Returns the backend with a given name.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Worker:
         self._switches = 0
 
     def commands(self) -> dict[str, Command]:
-        """Return what can be asked."""
+        """Return the commands by name."""
         return {
             "prepare": self.prepare,
             "load": self.load,
@@ -109,7 +108,7 @@ class Worker:
         }
 
     def prepare(self, question: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Import the runtime and take the feeds; what is resident then is not the model's."""
+        """Import the runtime and take the feeds; memory resident by then is not the model's."""
         self._backend = self._create(question["backend"])
         self._memory.end("start")
         start = self._clock()
@@ -122,9 +121,9 @@ class Worker:
         return {"import_ns": import_ns}, {}
 
     def load(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Compile and bind."""
+        """Compile the model and bind its feeds."""
         options = CompileOptions(**question["options"])
-        if options.device == "cpu":  # a driver maps more than it takes
+        if options.device == "cpu":  # a GPU driver maps more memory than it uses
             limit_memory()
         start = self._clock()
         compiled = self._compiled = self._backend.compile(Path(question["model"]), options)
@@ -139,7 +138,7 @@ class Worker:
         }, {}
 
     def first_run(self, *_: object) -> tuple[Message, dict[str, Array]]:
-        """Make the first call, which may set up what compiling did not."""
+        """Make the first call, which may include set-up not done by compiling."""
         assert self._call is not None
         start = self._clock()
         self._call()
@@ -148,7 +147,7 @@ class Worker:
         return {"first_run_ns": max(1, first_run_ns)}, {}
 
     def compile(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Import the runtime and compile, only to answer: nothing is bound or timed."""
+        """Import the runtime and compile, to answer questions only: nothing is bound or timed."""
         compiled = self._create(question["backend"]).compile(
             Path(question["model"]), CompileOptions(**question["options"])
         )
@@ -156,12 +155,12 @@ class Worker:
         return {side: [asdict(spec) for spec in getattr(compiled, side)] for side in ("inputs", "outputs")}, {}
 
     def run(self, _: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Answer these feeds, to be checked; the timed call keeps its own."""
+        """Return the outputs for these feeds, for the check; the timed call keeps its own feeds."""
         assert self._compiled is not None
         return {}, self._compiled.run(arrays)
 
     def warm_up(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Call until steady. The buffers of the check are gone by now, and so is their peak."""
+        """Call until the latency is steady. The check's buffers are freed by now, so the peak is reset."""
         assert self._call is not None
         self._memory.restart()
         warm_up = WarmUp(WarmUpLimits(**question["limits"]))
@@ -180,7 +179,7 @@ class Worker:
         return answer, {"calls_ns": np.array(durations, np.int64)}
 
     def block(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Make some calls that are not counted and some that are."""
+        """Make some uncounted calls, then some timed ones."""
         import resource
 
         assert self._call is not None
@@ -193,8 +192,8 @@ class Worker:
         return {}, {"calls_ns": samples}
 
     def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Put a load on the warm model: one bound call for each stream."""
-        # Not at the top: what is imported is resident in every measured process, and few need it.
+        """Run a load scenario on the warm model, with one bound call per stream."""
+        # Not imported at the top, since it would be resident in every measured process and few need it.
         from benchmarks.scenarios import Device, run_on_device, run_scenario, settings_of
 
         assert self._compiled is not None
@@ -207,11 +206,11 @@ class Worker:
                 timer.close()
         calls = [self._bound(self._compiled) for _ in range(question["streams"])]
         for call in calls:
-            call()  # each binding has buffers of its own to touch
+            call()  # each binding has its own buffers to touch
         return run_scenario(question["question"], calls, self._clock)
 
     def _bound(self, compiled: CompiledModel) -> Callable[[], None]:
-        """Bind all feeds; where there are several, their calls take turns."""
+        """Bind all feeds; if there are several, their calls alternate."""
         calls = [compiled.bind(feeds) for feeds in self._feeds]
         if len(calls) == 1:
             return calls[0]
@@ -219,7 +218,7 @@ class Worker:
         return lambda: next(turns)()
 
     def compile_cached(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Compile and keep the result in a file, or load it from there, and drop the model."""
+        """Compile and store the result in a file, or load it from there, then close the model."""
         options, model, file = CompileOptions(**question["options"]), Path(question["model"]), Path(question["file"])
         if question["compiled_ns"] is None:
             cost = compile_and_keep(self._backend, model, options, file, clock=self._clock)
@@ -230,7 +229,7 @@ class Worker:
         return cost.model_dump(mode="json"), {}
 
     def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Sum up and free the model."""
+        """Return the totals and free the model."""
         self._memory.end("steady")
         weights_bytes = None
         if self._compiled is not None:
@@ -247,7 +246,7 @@ class Worker:
 
 
 def main() -> None:
-    """Serve the parent on the two pipes that were standard input and output."""
+    """Serve the parent on the pipes of standard input and output."""
     if len(sys.argv) > 1:
         pin(parse_cores(sys.argv[1]))  # before a runtime starts threads: they inherit it
     serve_parent(Worker().commands())

@@ -1,3 +1,3 @@
-"""What is written and read back: measurements, comparisons, noise and memory, each with a version."""
+"""Versioned records that are saved and loaded: measurements, comparisons, noise and memory."""
 
 __all__: list[str] = []

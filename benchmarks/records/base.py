@@ -1,4 +1,4 @@
-"""What all stored records have in common."""
+"""Base class of all stored records."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 3
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
 _MOST = 1500
-"""Characters: a record can hold every sample of a measurement."""
+"""Most characters of a ``repr``: a record can hold every sample of a measurement."""
 
 
 class Record(BaseModel):
-    """Base of all records: frozen, closed, and checked at birth."""
+    """Base of all records: frozen, without extra fields, and validated on creation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, errors of reading one, and the hash of what it holds."""
+"""Atomic file writes, one-line read errors, and content hashes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["file_sha256", "read_errors", "sync_entry", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it.
+    """Let `write` fill a temporary file beside `path`, sync it to disk, then rename it.
 
-    Where that fails, whatever is raised, what was at `path` stays and nothing is left behind. What a killed process
-    left there half written is removed.
+    If that fails, whatever is raised, the file at `path` is unchanged and nothing is left behind. Half-written files
+    left there by killed processes are removed.
 
     Raises
     ------
     OSError
         The folder is missing or read-only, the disk is full, or `path` is a folder.
     """
-    # Of this process alone: what is known of the machine is written by whoever measures on it.
     if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "a folder, pipe or device stands there")  # a rename would take its place
+        raise FileExistsError(errno.EEXIST, "a folder, pipe or device stands there")  # a rename would replace it
+    # The temporary name contains the process id: several processes may write the same file about the machine.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     _remove_abandoned(path)
     try:
@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _held(part: Path) -> Iterator[None]:
-    """Make a file that nobody takes for abandoned meanwhile."""
+    """Create a file and lock it, so that no other process takes it for abandoned."""
     with part.open("wb") as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +52,7 @@ def _held(part: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files for `path` whose process is gone, which nobody holds any more."""
+    """Remove the temporary files for `path` that no live process holds."""
     name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
     with suppress(OSError):
         for part in [Path(entry.path) for entry in os.scandir(path.parent) if name.fullmatch(entry.name)]:
@@ -63,16 +63,16 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextmanager
 def read_errors(path: Path, kind: type[Exception], folder: str = "") -> Iterator[None]:
-    """Turn what the operating system says while `path` is read into one line.
+    """Turn operating-system errors while `path` is read into one-line errors.
 
     Parameters
     ----------
     path : Path
-        Of the file.
+        The file.
     kind : type
-        Of the error that is raised: the file is missing or cannot be read.
+        Type of the error to raise if the file is missing or cannot be read.
     folder : str, optional
-        What to do where it is a folder.
+        Advice if it is a folder.
     """
     try:
         yield
@@ -85,7 +85,7 @@ def read_errors(path: Path, kind: type[Exception], folder: str = "") -> Iterator
 
 
 def sync_entry(path: Path) -> None:
-    """Bring a file, or the list of what a folder holds, to the disk itself."""
+    """Sync a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +94,7 @@ def sync_entry(path: Path) -> None:
 
 
 def file_sha256(*paths: Path) -> str:
-    """Hash the contents of files, one after the other."""
+    """Return the SHA-256 of the contents of files, in sequence."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,12 +1,12 @@
-"""Measurements and comparisons as files: versioned JSON that appears whole or not at all.
+"""Save and load measurements and comparisons: versioned JSON, written atomically.
 
 Versions of the format
 ----------------------
 1   the first
-2   noise and fitness, why a measurement ended and its budget, streams and shapes of the subject, memory while steady
+2   noise and fitness, why a measurement ended and its budget, streams and shapes of the subject, steady-state memory
 
-A change of the format adds a line here, a step in `_STEPS` that lifts the older form, and a golden file to the tests:
-old files stay readable.
+A change of the format adds a line here, a step in `_STEPS` that upgrades the older form, and a golden file to the
+tests, so that old files stay readable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Kept = TypeVar("Kept", bound=Record)
 
 
 def _to_2(document: dict[str, Any]) -> dict[str, Any]:
-    """Lift version 1: everything new in version 2 has a value that says "not recorded"."""
+    """Upgrade version 1: everything new in version 2 defaults to a value that means "not recorded"."""
     lifted = {**document, "schema_version": 2}
     for side in ("baseline", "candidate"):
         if isinstance(lifted.get(side), dict):
@@ -41,11 +41,11 @@ def _to_2(document: dict[str, Any]) -> dict[str, Any]:
 
 
 _STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
-"""From a version to the next: a function on the JSON form."""
+"""Functions that upgrade the JSON form from a version to the next."""
 
 
 def save(record: Record, path: Path) -> None:
-    """Write a record; it appears whole or not at all.
+    """Write a record atomically.
 
     Raises
     ------
@@ -60,21 +60,21 @@ def save(record: Record, path: Path) -> None:
 
 
 def load(path: Path, kind: type[Kept], what: str) -> Kept:
-    """Read a record of a kind that has had one version only.
+    """Read a record of a kind that has only one version.
 
     Parameters
     ----------
     path : Path
-        Written by `save`.
+        File written by `save`.
     kind : type
-        Of the record.
+        Class of the record.
     what : str
         What the file should be, for the message.
 
     Raises
     ------
     RecordError
-        The file is missing or is not one.
+        The file is missing or is not such a record.
     """
     try:
         return kind.model_validate_json(json.dumps(read_json(path)))
@@ -87,13 +87,13 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
 
 
 class Filed(Record):
-    """A record that is a file of its own, and has had one version only."""
+    """A record stored in its own file, of a kind that has only one version."""
 
     what: ClassVar[str]
-    """What such a file is, for messages."""
+    """Name of such a file, for messages."""
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, complete or not at all.
+        """Write it as JSON, atomically.
 
         Raises
         ------
@@ -104,12 +104,12 @@ class Filed(Record):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read one.
+        """Read a record from `path`.
 
         Raises
         ------
         RecordError
-            The file is missing or is not one.
+            The file is missing or is not such a record.
         """
         return load(path, cls, cls.what)
 
@@ -137,14 +137,14 @@ def load_comparison(path: Path) -> Comparison:
 
 
 def lift(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """Bring the JSON form of a measurement or comparison to the present version.
+    """Upgrade the JSON form of a measurement or comparison to the current version.
 
     Parameters
     ----------
     document : dict
-        Of any version.
+        JSON form of any version.
     where : str
-        What it was read from, for the message.
+        Where it was read from, for the message.
 
     Raises
     ------

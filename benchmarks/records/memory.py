@@ -1,4 +1,4 @@
-"""Resident memory of a measured process in the phases of its life."""
+"""Resident memory of a measured process in each phase of its life."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.records.base import Record
 __all__ = ["MemoryPhase", "PhaseName"]
 
 PhaseName: TypeAlias = Literal["start", "import", "load", "compile", "first_run", "steady"]
-"""In the order of time. Where a runtime does not tell loading from compiling, ``"compile"`` is both."""
+"""In chronological order. If a runtime does not separate loading from compiling, ``"compile"`` is both."""
 
 
 class MemoryPhase(Record):
@@ -22,13 +22,13 @@ class MemoryPhase(Record):
     name : {"start", "import", "load", "compile", "first_run", "steady"}
         The phase.
     peak_bytes : int
-        Largest resident size. It holds what the phases before have left resident.
+        Largest resident size, including memory that earlier phases left resident.
     is_running_peak : bool
-        False: the peak of this phase alone. True: the system could not forget earlier peaks, so that this is the
-        largest size since the process started.
+        False: the peak of this phase alone. True: the system could not reset earlier peaks, so this is the largest size
+        since the process started.
     pss_bytes : int or None
-        Proportional set size at the end of the phase (a page that n processes map counts as 1/n of it); None where the
-        system does not tell.
+        Proportional set size at the end of the phase (a page mapped by n processes counts as 1/n of it); None if the
+        system does not report it.
     """
 
     name: PhaseName

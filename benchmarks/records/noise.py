@@ -1,4 +1,4 @@
-"""What else the machine did while something was measured."""
+"""Noise during a measurement: what else the machine was doing."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from benchmarks.records.base import Record
 __all__ = ["Noise", "Share"]
 
 Share = float | None
-"""A share of 1, or None where the system does not tell."""
+"""A fraction between 0 and 1, or None if the system does not report it."""
 
 
 class Noise(Record):
-    """What happened around a measurement, over one interval; None is what the system does not tell.
+    """Activity on the machine during a measurement, over one interval; None if the system does not report it.
 
     Parameters
     ----------
     duration_ns : int
         Length of the interval.
     cores : tuple of int
-        The logical cores looked at: those that the measured processes may use.
+        Observed logical cores: those that the measured processes may use.
     physical_cores : int
-        How many physical cores they are; fewer than `cores` where some are threads of the same one (SMT).
+        Number of physical cores among them; fewer than `cores` if some are threads of the same one (SMT).
     steal_fraction : float or None
         Share of the cores' time that the hypervisor took.
     others_fraction : float or None
         Share of the cores' time that other processes used, interrupts included.
     siblings_busy_fraction : float or None
-        Busy share of those cores that are not looked at and share a physical core with one that is; None without such.
+        Busy share of the unobserved cores that share a physical core with an observed one; None if there are none.
     cpu_pressure, io_pressure, memory_pressure : float or None
-        Share of the time in which somebody waited for this (PSI, "some").
+        Share of the time in which some task waited for this (PSI, "some").
     involuntary_switches : int or None
         How often threads of the measured processes were preempted.
     waited_ns : int or None
-        How long these threads were ready and had no core, summed.
+        Total time these threads were runnable without a core.
     cpu_ns : int or None
         CPU time of the measured processes.
     runnable_median, runnable_max : float or None
-        Threads that ran or waited for a core at the looks between blocks, when the measured ones rest; the one that
-        looks is not counted.
+        Threads running or waiting for a core when sampled between blocks, while the measured ones rest; the sampling
+        thread is not counted.
     frequency_min_khz, frequency_max_khz : int or None
-        Lowest and highest clock seen on the first of the cores at the looks.
+        Lowest and highest clock sampled on the first of the cores.
     frequency_limit_khz : int or None
         Highest clock that the hardware offers there.
     throttled_events : int or None
         How often the processor slowed the cores down because of heat or power (x86).
     cooling : bool or None
-        Whether the system was seen to hold the clock down because of heat (ARM boards).
+        Whether the system was seen limiting the clock because of heat (ARM boards).
     quota_cores : float or None
-        CPU time that the container may use, in cores; None where there is no quota too.
+        CPU time that the container may use, in cores; also None if there is no quota.
     quota_periods, quota_throttled_periods : int or None
-        Periods of the quota, and those in which the container was stopped.
+        Periods of the quota, and those in which the container was throttled.
     quota_throttled_ns : int or None
-        How long it was stopped.
+        How long it was throttled.
     swapped_in_bytes, swapped_out_bytes : int or None
         Memory read from and written to swap by the whole machine.
     """

@@ -1,4 +1,4 @@
-"""Scenarios of load: what is measured when several requests are in flight, or come at random, or are all there."""
+"""Load scenarios: several requests in flight (multi-stream), random arrivals (server), or all at once (offline)."""
 
 from benchmarks.scenarios.definitions import (
     EQUIVALENTS,

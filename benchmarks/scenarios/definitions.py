@@ -1,6 +1,6 @@
-"""What each scenario measures: its settings, the sentence that is shown beside its number, and what it should equal.
+"""Definitions of the load scenarios: their settings, the sentence shown beside each result, and equivalents elsewhere.
 
-The scenarios are MLPerf-style: defined as MLPerf LoadGen defines them where it has them. They are not MLPerf results.
+The scenarios are MLPerf-style: those that MLPerf LoadGen has are defined as it does. They are not MLPerf results.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _OVER_LATENCY = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiStream:
-    """Several callers at once, each of which waits for its answer.
+    """Several concurrent callers, each waiting for its answer.
 
     Parameters
     ----------
     streams : int
         Callers, at least 1; the model is compiled with as many streams.
     min_calls : int, default=662
-        Of all callers together: p99 wants 662.
+        Minimum calls of all callers together: p99 needs 662.
     min_duration_ns : int, default=3 s
-        Both minima are met before the callers stop, all at once.
+        Minimum duration. Once both minima are met, all callers stop together.
     max_calls : int, default=100 000
-        Of one caller: this bounds the memory that samples take.
+        Maximum calls per caller, which bounds the memory for samples.
     """
 
     scenario: ClassVar[Literal["multi-stream"]] = "multi-stream"
@@ -54,33 +54,33 @@ class MultiStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Requests that come when they come, and a bound that a percentile of their latencies keeps.
+    """Requests that arrive at random, and a latency bound that a percentile of them must meet.
 
     Parameters
     ----------
     bound_ns : int
         Latency bound in nanoseconds.
     share : float, default=0.99
-        Of all requests that keep the bound: 0.99 for p99.
+        Share of requests that must meet the bound: 0.99 for p99.
     streams : int, default=1
-        That serve one queue.
+        Streams that serve one queue.
     rate_per_s : float, optional
-        Judge this rate only. Left out, the highest rate that holds is searched for.
+        Test only this rate. By default, the highest rate that meets the bound is searched for.
     start_per_s : float, optional
-        Where the search starts; a short run of all streams without pause tells by default.
+        Where the search starts; by default, estimated from a short run of all streams without pause.
     queries : int, optional
-        Of one probe. Left out, as many as let the rule find that the bound is kept with 10 over it: 2010 for p99.
+        Requests per probe. By default, enough for the rule to confirm the bound with 10 requests over it: 2010 for p99.
     resolution : float, default=0.02
         The search ends when the lowest rate that failed is within this share of the highest that held.
     max_probes : int, default=24
-        Rates tried, at most.
+        Maximum number of rates tried.
     budget_ns : int, default=300 s
-        No probe is begun that would end later.
+        No probe is started that would end later.
     seed : int, default=0
-        Of the arrivals. The first probe takes it, each further one the next.
+        Seed of the arrivals. The first probe uses it, each further one the next.
     spin_ns : int, default=200 us
-        An idle stream sleeps until so long before the next arrival and then spins. See `benchmarks.scenarios.waiting`:
-        0 where streams and their helper threads are more than the cores.
+        An idle stream sleeps until this long before the next arrival and then spins. See
+        `benchmarks.scenarios.waiting`: 0 if streams and their helper threads exceed the cores.
     """
 
     scenario: ClassVar[Literal["server"]] = "server"
@@ -128,14 +128,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offline:
-    """All examples are there at once.
+    """All examples are available at once.
 
     Parameters
     ----------
     calls : int
-        Calls in all, at least 1; the examples are as many times the batch.
+        Total calls, at least 1; the number of examples is this times the batch.
     streams : int, default=1
-        That share them.
+        Streams that share them.
     """
 
     scenario: ClassVar[Literal["offline"]] = "offline"
@@ -154,14 +154,14 @@ class Offline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Inferences queued on a device with a clock of its own.
+    """Inferences queued on a device with its own clock.
 
     Parameters
     ----------
     calls : int, default=1000
         Timed inferences.
     in_flight : int, default=2
-        Queued at once, at least 1: with two the device does not wait for the host between them.
+        Inferences queued at once, at least 1: with two, the device does not wait for the host in between.
     """
 
     scenario: ClassVar[Literal["device"]] = "device"
@@ -188,16 +188,16 @@ SCENARIOS: dict[str, type[MultiStream] | type[Server] | type[Offline] | type[Dev
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equivalent:
-    """One number of another tool that ours should equal on the same model and settings.
+    """A number of another tool that ours should equal on the same model and settings.
 
     Parameters
     ----------
     scenario, quantity : str
-        Ours.
+        Our scenario and number.
     tool, number : str
-        Theirs, in their words.
+        The other tool and its name for the number.
     settings : str
-        What makes them the same quantity.
+        Settings that make them the same quantity.
     """
 
     scenario: str
@@ -251,7 +251,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         ("multi-stream", "throughput", "Throughput", "--infStreams=n --includeDataTransfers --exposeDMA"),
     ),
 )
-"""Which number of which tool ours should equal. LoadGen's MultiStream (one query of 8 samples) is none of ours."""
+"""Equivalent numbers of other tools. LoadGen's MultiStream (one query of 8 samples) has no counterpart here."""
 
 
 def _at_least(name: str, value: int, least: int) -> None:

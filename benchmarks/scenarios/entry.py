@@ -1,4 +1,4 @@
-"""The two ends of a scenario: `run_scenario` in the measured process, `question_of` and `parse` in its parent."""
+"""Entry points of a scenario: `run_scenario` in the measured process, `question_of` and `parse` in its parent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FEWEST_WARM = 20
 
 
 def question_of(settings: ScenarioSettings) -> dict[str, Any]:
-    """Put settings into words that travel as JSON; `settings_of` takes them back."""
+    """Return settings as a JSON-serialisable dictionary, which `settings_of` reads."""
     return {"scenario": settings.scenario, "settings": asdict(settings)}
 
 
@@ -41,7 +41,7 @@ def settings_of(question: Mapping[str, Any]) -> ScenarioSettings:
     Raises
     ------
     SettingError
-        No such scenario, or settings that make no sense.
+        There is no such scenario, or the settings are invalid.
     """
     name = question.get("scenario")
     if name not in SCENARIOS:
@@ -58,30 +58,30 @@ def run_scenario(
     clock: Clock = time.perf_counter_ns,
     sleep: Sleep = time.sleep,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Put a load on warm calls, in the measured process.
+    """Run a load scenario on warm calls, in the measured process.
 
     Parameters
     ----------
     question : Mapping
         See `question_of`.
     calls : sequence of callable
-        One bound call for each stream of the settings. They run at once, each on one thread at a time.
+        One bound call per stream of the settings. They run concurrently, each on one thread at a time.
     clock, sleep : callable
         See `benchmarks.scenarios.waiting`.
 
     Returns
     -------
     answer : dict
-        JSON.
+        JSON-serialisable.
     arrays : dict of str to ndarray
-        Raw samples, int64 nanoseconds. `parse` makes a record of both.
+        Raw samples, int64 nanoseconds. `parse` turns both into a record.
 
     Raises
     ------
     SettingError
-        No such scenario, settings that make no sense, or not one call for each stream.
+        There is no such scenario, the settings are invalid, or there is not one call per stream.
     Exception
-        What a call raises.
+        Any exception raised by a call.
     """
     settings = settings_of(question)
     if isinstance(settings, Device):
@@ -113,14 +113,14 @@ def run_scenario(
 def run_on_device(
     question: Mapping[str, Any], timer: Callable[[int], Array], *, replays_graph: bool
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Time inferences on the device's own clock, in the measured process; `parse` makes a record of the answer.
+    """Time inferences on the device's own clock, in the measured process; `parse` turns the answer into a record.
 
     Parameters
     ----------
     question : Mapping
         See `question_of`.
     timer : callable
-        Makes so many inferences and gives their nanoseconds; see `backends.base.DeviceTimer`.
+        Runs the given number of inferences and returns their nanoseconds; see `backends.base.DeviceTimer`.
     replays_graph : bool
         Whether it launches one captured graph.
     """
@@ -133,12 +133,12 @@ def run_on_device(
 def parse(
     question: Mapping[str, Any], answer: Mapping[str, Any], arrays: Mapping[str, Array], *, batch: int = 1
 ) -> ScenarioResult:
-    """Make a record of what `run_scenario` answered to `question`.
+    """Turn the answer of `run_scenario` to `question` into a record.
 
     Parameters
     ----------
     question, answer, arrays : Mapping
-        What was asked, and what came.
+        The question, and the returned answer and arrays.
     batch : int, default=1
         Examples per call.
     """

@@ -1,6 +1,6 @@
-"""A model under load: one of the scenarios of `benchmarks.scenarios`, in a measured process of its own.
+"""Measure a model under load: one of the scenarios of `benchmarks.scenarios`, in a separate measured process.
 
-The answers are checked and the model is warm before the load is put on, as in `benchmarks.runner`.
+The answers are checked and the model is warmed up before the load starts, as in `benchmarks.runner`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _FIT_TO_WORK_OFF_S = 10.0
 
 
 class OfflineFor:
-    """Offline, with as many calls as are expected to take some seconds.
+    """Offline scenario with as many calls as are expected to take the given time.
 
     Parameters
     ----------
     streams : int
-        That share the calls.
+        Streams that share the calls.
     seconds : float
-        Wanted.
+        Target duration.
     """
 
     scenario = Offline.scenario
@@ -83,7 +83,7 @@ class LoadMeasurement(Record):
 
     @property
     def unfit(self) -> bool:
-        """Whether the machine was seen to be not fit for measuring."""
+        """Whether the machine was found unfit for measuring."""
         return self.fitness is not None and self.fitness.verdict == "unfit"
 
     @model_validator(mode="after")
@@ -103,12 +103,12 @@ def measure_load(
     progress: Callable[[str], None] | None = None,
     machine: Machine | None = None,
 ) -> LoadMeasurement:
-    """Put a load on one model.
+    """Measure one model under a load.
 
     Parameters
     ----------
     spec : SubjectSpec
-        What is measured; it is compiled for the streams of the scenario.
+        The model to measure; it is compiled for the streams of the scenario.
     scenario : MultiStream, Server, Offline or OfflineFor
         The load.
     feeds, reference, progress, machine
@@ -119,7 +119,7 @@ def measure_load(
     Returns
     -------
     LoadMeasurement
-        With ``failure`` where the model could not be compiled, answered wrongly, or its process died or hung.
+        With ``failure`` if the model could not be compiled, answered wrongly, or its process died or hung.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def measure_load(
 
 
 def _asked(scenario: ScenarioSettings | OfflineFor, call_ns: float, loaded: Loaded) -> ScenarioSettings:
-    """Settle what depends on the compiled model: how many calls, and whether idle streams may spin."""
+    """Complete the settings that depend on the compiled model: number of calls, and whether idle streams may spin."""
     if isinstance(scenario, OfflineFor):
         return scenario.settings(call_ns)
     if isinstance(scenario, Server):

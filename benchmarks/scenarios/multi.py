@@ -1,4 +1,4 @@
-"""Multi-stream in the measured process: n callers at once, one request of each in flight."""
+"""Multi-stream scenario in the measured process: n concurrent callers, each with one request in flight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StreamSamples:
     Parameters
     ----------
     issued_ns, done_ns : ndarray of shape (n,)
-        From the common start.
+        Nanoseconds from the common start.
     """
 
     issued_ns: Nanoseconds
@@ -33,12 +33,12 @@ class StreamSamples:
 def run_multi_stream(
     calls: Sequence[Callable[[], None]], settings: MultiStream, clock: Clock, sleep: Sleep
 ) -> tuple[StreamSamples, ...]:
-    """Call from all streams at once until the minima are met; a stream that has met its own goes on until all have.
+    """Call from all streams at once; each continues until all have met their minima.
 
     Parameters
     ----------
     calls : sequence of callable
-        One for each stream; synchronous.
+        One per stream; synchronous.
     settings : MultiStream
         Streams and duration.
     clock, sleep : callable
@@ -47,7 +47,7 @@ def run_multi_stream(
     Returns
     -------
     tuple of StreamSamples
-        One for each stream.
+        One per stream.
     """
     n_streams, halt = len(calls), Halt()
     issued, done = (np.full((n_streams, settings.max_calls), -1, np.int64) for _ in range(2))
@@ -71,7 +71,7 @@ def run_multi_stream(
                 satisfied.append(stream)
             if len(satisfied) == n_streams or halt.asked:
                 return
-        halt.asked = True  # the others would go on without it
+        halt.asked = True  # stop the others too
 
     start_ns = run_streams(loop, n_streams, clock, halt)
     return tuple(

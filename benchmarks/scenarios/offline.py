@@ -1,4 +1,4 @@
-"""Offline in the measured process: all examples are there at once, k streams work them off."""
+"""Offline scenario in the measured process: all examples are available at once, k streams process them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _RESERVE = 1.1
 
 
 def offline_calls(call_ns: float, streams: int, duration_ns: int, min_calls: int = 662) -> int:
-    """Return how many calls last `duration_ns` even if the model is a tenth faster than thought, as LoadGen does.
+    """Return how many calls last `duration_ns` even if the model is a tenth faster than expected, as LoadGen does.
 
     Parameters
     ----------
     call_ns : float
-        One warm call, in nanoseconds.
+        Duration of one warm call, in nanoseconds.
     streams : int
-        That share the calls.
+        Streams that share the calls.
     duration_ns : int
-        Wanted.
+        Target duration.
     min_calls : int, default=662
-        At least so many.
+        Minimum number of calls.
 
     Raises
     ------
@@ -45,21 +45,21 @@ def offline_calls(call_ns: float, streams: int, duration_ns: int, min_calls: int
 def run_offline(
     calls: Sequence[Callable[[], None]], n_calls: int, clock: Clock, sleep: Sleep
 ) -> tuple[Nanoseconds, Nanoseconds]:
-    """Make `n_calls` calls, each by the stream that is free first.
+    """Make `n_calls` calls, each on the first free stream.
 
     Parameters
     ----------
     calls : sequence of callable
-        One for each stream; synchronous.
+        One per stream; synchronous.
     n_calls : int
-        In all.
+        Total calls.
     clock, sleep : callable
         See `benchmarks.scenarios.waiting`.
 
     Returns
     -------
     issued_ns, done_ns : ndarray of shape (n_calls,)
-        From the common start, in the order in which the calls were begun.
+        Nanoseconds from the common start, in the order in which the calls started.
     """
     issued, done = (np.full(n_calls, -1, np.int64) for _ in range(2))
     numbers, halt = itertools.count(), Halt()

@@ -1,4 +1,4 @@
-"""What a scenario measured: raw samples with their settings. Every number is derived from them."""
+"""Results of the scenarios: raw samples with their settings. Every number is derived from them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _Times: TypeAlias = tuple[NonNegativeInt, ...]
 
 
 class MultiStreamResult(Record):
-    """Several callers at once."""
+    """Result of the multi-stream scenario: several concurrent callers."""
 
     scenario: Literal["multi-stream"] = "multi-stream"
     settings: MultiStream
     batch: PositiveInt = Field(1, description="examples per call")
-    issued_ns: tuple[_Times, ...] = Field(description="for each caller, when it called; from the common start")
-    done_ns: tuple[_Times, ...] = Field(description="for each caller, when it was answered; from the common start")
+    issued_ns: tuple[_Times, ...] = Field(description="for each caller, when it made each call; from the common start")
+    done_ns: tuple[_Times, ...] = Field(
+        description="for each caller, when each call was answered; from the common start"
+    )
 
     @model_validator(mode="after")
     def _paired(self) -> MultiStreamResult:
@@ -38,13 +40,13 @@ class MultiStreamResult(Record):
 
     @property
     def latencies_ns(self) -> Nanoseconds:
-        """Latency of each call of all callers, in the order in which they were made, in nanoseconds."""
+        """Latency in nanoseconds of each call of all callers, in the order in which they were made."""
         issued, done = (_array([ns for one in times for ns in one]) for times in (self.issued_ns, self.done_ns))
         return (done - issued)[np.argsort(issued, kind="stable")]
 
     @property
     def throughput_per_s(self) -> float:
-        """Examples per second of all callers: the sum of their own rates, each over its own time."""
+        """Examples per second of all callers: the sum of their rates, each over its own time."""
         pairs = zip(self.issued_ns, self.done_ns, strict=True)
         return sum(1e9 * self.batch * len(done) / max(1, done[-1] - issued[0]) for issued, done in pairs)
 
@@ -54,15 +56,15 @@ class MultiStreamResult(Record):
 
 
 class ServerProbe(Record):
-    """One rate of arrivals that was tried. Requests that were not served any more have no samples."""
+    """One arrival rate that was tried. Requests not served after an early stop have no samples."""
 
     rate_per_s: PositiveFloat
-    seed: NonNegativeInt = Field(description="of the arrivals")
+    seed: NonNegativeInt = Field(description="seed of the arrivals")
     planned: PositiveInt = Field(description="requests that were to be served")
     bound_ns: PositiveInt
-    share: float = Field(gt=0, lt=1, description="of the requests that has to keep the bound")
+    share: float = Field(gt=0, lt=1, description="share of the requests that must keep the bound")
     streams: PositiveInt
-    scheduled_ns: _Times = Field(description="when each request was to arrive, from the common start")
+    scheduled_ns: _Times = Field(description="scheduled arrival of each request, from the common start")
     issued_ns: _Times = Field(description="when a stream began to serve it")
     done_ns: _Times = Field(description="when it was answered")
 
@@ -74,7 +76,7 @@ class ServerProbe(Record):
 
     @property
     def latencies_ns(self) -> Nanoseconds:
-        """From the scheduled arrival of each request to its answer, in nanoseconds."""
+        """Time from the scheduled arrival of each request to its answer, in nanoseconds."""
         return _array(self.done_ns) - _array(self.scheduled_ns)
 
     @property
@@ -84,7 +86,7 @@ class ServerProbe(Record):
 
     @property
     def holds(self) -> bool:
-        """Whether the percentile keeps the bound, by the early-stopping rule."""
+        """Whether the percentile meets the bound, by the early-stopping rule."""
         return judge(self.latencies_ns, self.planned, self.bound_ns, self.share)
 
     def percentile_ns(self, share: float) -> int:
@@ -93,7 +95,7 @@ class ServerProbe(Record):
 
 
 class ServerResult(Record):
-    """The highest rate of arrivals that keeps the bound, with all that was tried."""
+    """Result of the server scenario: the highest arrival rate that meets the bound, with all probes."""
 
     scenario: Literal["server"] = "server"
     settings: Server
@@ -103,17 +105,17 @@ class ServerResult(Record):
 
     @property
     def found(self) -> Found[ServerProbe]:
-        """The bracket: `held_per_s` is the number, `failed_per_s` what is known to be too much."""
+        """The bracket: `held_per_s` is the result, `failed_per_s` a rate known to be too high."""
         return Found(tuple((probe.rate_per_s, probe) for probe in self.probes), self.ended)
 
 
 class OfflineResult(Record):
-    """All examples at once."""
+    """Result of the offline scenario: all examples at once."""
 
     scenario: Literal["offline"] = "offline"
     settings: Offline
     batch: PositiveInt = Field(1, description="examples per call")
-    issued_ns: _Times = Field(description="when each call was begun, from the common start")
+    issued_ns: _Times = Field(description="when each call was started, from the common start")
     done_ns: _Times = Field(description="when it was answered")
 
     @model_validator(mode="after")
@@ -134,12 +136,14 @@ class DeviceResult(Record):
     scenario: Literal["device"] = "device"
     settings: Device
     batch: PositiveInt = Field(1, description="examples per inference")
-    device_ns: Annotated[_Times, Field(min_length=1)] = Field(description="each inference, on the device's clock")
+    device_ns: Annotated[_Times, Field(min_length=1)] = Field(
+        description="duration of each inference, on the device's clock"
+    )
     replays_graph: bool = Field(description="whether the kernels were launched as one captured graph")
 
     @property
     def latencies_ns(self) -> Nanoseconds:
-        """Of each inference, in nanoseconds."""
+        """Latency of each inference, in nanoseconds."""
         return _array(self.device_ns)
 
 

@@ -1,4 +1,4 @@
-"""The highest rate that holds a bound: bracket it, halve the bracket, try the answer once more."""
+"""Search for the highest rate that meets a bound: bracket it, bisect the bracket, retry the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GROWTH = 1.5
 
 
 class Outcome(Protocol):
-    """What a probe gives: at least whether the bound holds."""
+    """Result of a probe: at least whether the bound holds."""
 
     @property
     def holds(self) -> bool:
@@ -27,15 +27,15 @@ OutcomeT = TypeVar("OutcomeT", bound=Outcome)
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[OutcomeT]):
-    """What a search found.
+    """Result of a search.
 
     Parameters
     ----------
     probes : tuple of (float, Outcome)
-        Rates per second in the order in which they were tried, each with what came out.
+        Rates per second in the order in which they were tried, each with its outcome.
     ended : {"resolved", "probes", "time", "one rate"}
-        Why the search ended: the bracket is as narrow as asked and its lower end held twice; the allowed probes are
-        made; the next would have ended too late; it was no search.
+        Why the search ended: the bracket is as narrow as requested and its lower end held twice; the maximum number of
+        probes was made; the next would have ended too late; only one rate was tested.
     """
 
     probes: tuple[tuple[float, OutcomeT], ...]
@@ -48,12 +48,12 @@ class Found(Generic[OutcomeT]):
 
     @property
     def failed_per_s(self) -> float | None:
-        """The lowest rate that did not hold, per second; None where all held."""
+        """The lowest rate that did not hold, per second; None if all held."""
         return _bracket(self.probes)[1]
 
     @property
     def held_per_s(self) -> float | None:
-        """The highest rate that held below the lowest that did not, per second; None where there is none."""
+        """The highest rate that held below the lowest that did not, per second; None if there is none."""
         return _bracket(self.probes)[0]
 
 
@@ -67,23 +67,23 @@ def highest_rate(
 ) -> Found[OutcomeT]:
     """Search for the highest rate that holds.
 
-    From the start the rate grows or shrinks by half until one rate held and one failed; then the bracket is halved (on
-    a logarithmic scale) until its ends are within the resolution. A probe is a sample: the lower end is tried once
-    more, and where it fails then, it is the new upper end and the search goes on below. So the answer held twice, and
-    neither it nor a rate below it failed.
+    From the start, the rate is multiplied or divided by 1.5 until one rate held and one failed; then the bracket is
+    bisected (on a logarithmic scale) until its ends are within the resolution. A probe is only a sample, so the lower
+    end is tried again; if it then fails, it becomes the new upper end and the search continues below. So the answer
+    held twice, and neither it nor any lower rate failed.
 
     Parameters
     ----------
     probe : callable
-        Takes a rate per second; tries it.
+        Tries a rate per second.
     start_per_s : float
         First rate.
     resolution : float, default=0.02
         In (0, 1): the lowest rate that failed is within this share of the highest that held.
     max_probes : int, default=24
-        At least 1.
+        Maximum number of probes, at least 1.
     affordable : callable, optional
-        Takes the next rate; False ends the search. The first probe is always made.
+        Called with the next rate; False ends the search. The first probe is always made.
 
     Raises
     ------

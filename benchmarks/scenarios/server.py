@@ -1,8 +1,8 @@
-"""Server in the measured process: streams that take requests from a schedule, and the search for the highest rate.
+"""Server scenario in the measured process: streams serve requests from a schedule; search for the highest rate.
 
-There is no thread that issues and no queue between threads: a stream that is free takes the next arrival of the
-schedule and waits for it if it is still to come. That is the same discipline (in order of arrival, first free stream,
-no limit), and costs no hand-over.
+There is no issuing thread and no queue between threads: a free stream takes the next arrival of the schedule and waits
+for it if it is still in the future. This is the same discipline (in order of arrival, first free stream, no limit)
+without the cost of a hand-over.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from benchmarks.stats.percentile_bounds import allowed_over_latency, holds_bound
 __all__ = ["ServerSamples", "find_server_rate", "judge", "run_server"]
 
 _PILOT_CALLS = 32
-_START = 0.6  # of what the streams can do without pause: below the bound's rate more often than above it
+_START = 0.6  # of the rate of the streams without pause: usually below the answer rather than above
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSamples:
-    """The requests of one probe, in the order of their arrival; those that were not served any more are left out.
+    """The served requests of one probe, in the order of their arrival.
 
     Parameters
     ----------
     scheduled_ns, issued_ns, done_ns : ndarray of shape (n,)
-        From the common start.
+        Nanoseconds from the common start.
     holds : bool
-        The percentile keeps the bound by the early-stopping rule.
+        Whether the percentile meets the bound by the early-stopping rule.
     """
 
     scheduled_ns: Nanoseconds
@@ -46,18 +46,18 @@ class ServerSamples:
 
 
 def judge(latencies_ns: Nanoseconds, planned: int, bound_ns: int, share: float) -> bool:
-    """Return whether a probe holds: all planned requests were served, few enough of them over the bound.
+    """Return whether a probe holds: all planned requests were served, and few enough were over the bound.
 
     Parameters
     ----------
     latencies_ns : ndarray of shape (n,)
-        From the scheduled arrival to the answer.
+        Times from the scheduled arrival to the answer.
     planned : int
         Requests that were to be served.
     bound_ns : int
-        A latency over it is too long.
+        Latency bound.
     share : float
-        0.99 for p99.
+        Share of requests that must meet it: 0.99 for p99.
     """
     n = len(latencies_ns)
     return n == planned and holds_bound(n, int((latencies_ns > bound_ns).sum()), share).holds
@@ -73,18 +73,18 @@ def run_server(
     sleep: Sleep,
     spin_ns: int = SPIN_NS,
 ) -> ServerSamples:
-    """Serve a schedule; stop early when so many requests were over the bound that it cannot hold any more.
+    """Serve a schedule; stop early once too many requests were over the bound for it to hold.
 
     Parameters
     ----------
     calls : sequence of callable
-        One for each stream; synchronous.
+        One per stream; synchronous.
     scheduled_ns : ndarray of shape (n,)
-        Arrivals from the start, ascending.
+        Arrival times from the start, ascending.
     bound_ns : int
         Latency bound.
     share : float
-        Of the requests that has to keep it.
+        Share of requests that must meet it.
     clock, sleep : callable
         See `benchmarks.scenarios.waiting`.
     spin_ns : int
@@ -121,12 +121,12 @@ def run_server(
 def find_server_rate(
     calls: Sequence[Callable[[], None]], settings: Server, clock: Clock, sleep: Sleep
 ) -> Found[ServerSamples]:
-    """Find the highest rate of arrivals that keeps the bound, or judge the one rate that the settings give.
+    """Find the highest arrival rate that meets the bound, or test the one rate given in the settings.
 
     Parameters
     ----------
     calls : sequence of callable
-        One for each stream; synchronous.
+        One per stream; synchronous.
     settings : Server
         Rate or bound, percentile and duration.
     clock, sleep : callable

@@ -1,4 +1,4 @@
-"""Several callers at once in one process: threads that start together and stop together."""
+"""Run several callers concurrently in one process, on threads that start and stop together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarks.scenarios.waiting import Clock, sharp_timers
 __all__ = ["LEAD_NS", "Halt", "run_streams"]
 
 LEAD_NS = 2_000_000
-"""From the moment when all streams are there to the start of the measured time."""
+"""Delay from the moment all streams are ready to the start of the measured time."""
 
 
 class Halt:
-    """Asks all streams to stop; each looks between two calls."""
+    """Flag that asks all streams to stop; each checks it between calls."""
 
     __slots__ = ("asked",)
 
@@ -26,18 +26,18 @@ class Halt:
 def run_streams(loop: Callable[[int, int], None], n_streams: int, clock: Clock, halt: Halt) -> int:
     """Run ``loop(stream, start_ns)`` for each stream at once and wait until all have returned.
 
-    One stream runs on the calling thread, several on threads of their own. The garbage collector is off meanwhile.
+    A single stream runs on the calling thread, several on separate threads. The garbage collector is off meanwhile.
 
     Parameters
     ----------
     loop : callable
-        Takes the stream's number and the common start on the clock, for which it has to wait itself.
+        Takes the stream's number and the common start on the clock, which it must wait for itself.
     n_streams : int
         At least 1.
     clock : callable
-        Gives nanoseconds.
+        Returns nanoseconds.
     halt : Halt
-        Set when a stream fails; the loops have to look at it.
+        Set when a stream fails; the loops must check it.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def run_streams(loop: Callable[[int, int], None], n_streams: int, clock: Clock, 
     Raises
     ------
     Exception
-        The first one that a loop raised, after all have returned.
+        The first one raised by a loop, after all have returned.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -70,7 +70,7 @@ def _run(loop: Callable[[int, int], None], n_streams: int, clock: Clock, halt: H
             loop(stream, start[0])
         except threading.BrokenBarrierError:
             return
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises is raised again where all have ended
+        except Exception as error:  # noqa: BLE001 - any error of a runtime is raised again once all have ended
             halt.asked = True
             failures.append(error)
 

@@ -1,12 +1,12 @@
-"""How a stream waits for the next arrival: asleep for most of the time, then spinning for a moment.
+"""Wait precisely for the next arrival: sleep for most of the time, then spin briefly.
 
-A sleep ends late: by the timer's slack (50 us on Linux unless asked otherwise) and by the time a core takes to wake.
-Spinning ends on time and costs the core. So a stream sleeps until `SPIN_NS` before the arrival and spins from then on;
-it spins in C with the interpreter's lock released, or a stream that finishes meanwhile would wait for the lock.
+A sleep ends late, by the timer slack (50 us on Linux by default) and the time a core takes to wake. Spinning ends on
+time but occupies the core. So a stream sleeps until `SPIN_NS` before the arrival and then spins; it spins in C with the
+interpreter's lock released, or a stream that finishes meanwhile would wait for the lock.
 
-Measured on a shared two-core virtual machine, waiting 2 ms: asleep only, a stream is late by 85 us (median), with
-the slack of the timer taken away by 40 us, and by 1.3 us with the last 200 us spent spinning, which takes a tenth of a
-core at that rate.
+Measured on a shared two-core virtual machine, waiting 2 ms: with sleep alone, a stream is late by 85 us (median);
+without timer slack, by 40 us; and with the last 200 us spent spinning, by 1.3 us, which takes a tenth of a core at that
+rate.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 __all__ = ["SPIN_NS", "Clock", "Sleep", "sharp_timers", "spin_ns_for", "wait_until"]
 
 Clock: TypeAlias = Callable[[], int]
-"""Gives nanoseconds."""
+"""Returns nanoseconds."""
 Sleep: TypeAlias = Callable[[float], None]
 """Takes seconds."""
 
@@ -33,29 +33,29 @@ _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 
 
 def spin_ns_for(compute_threads: int, cores: int) -> int:
-    """Return how long idle streams may spin: not at all where they would take a core from one that computes.
+    """Return how long idle streams may spin: not at all if they would take a core from a computing thread.
 
     Parameters
     ----------
     compute_threads : int
         Host threads that may compute at once, as read back from the compiled model.
     cores : int
-        That the process may use.
+        Cores that the process may use.
     """
     return SPIN_NS if compute_threads <= cores else 0
 
 
 def wait_until(target_ns: int, clock: Clock, sleep: Sleep, spin_ns: int = SPIN_NS) -> None:
-    """Wait until the clock shows `target_ns` or more; at once when it already does.
+    """Wait until the clock shows `target_ns` or more; return at once if it already does.
 
     Parameters
     ----------
     target_ns : int
-        On `clock`.
+        Time on `clock`.
     clock, sleep : callable
         See `Clock` and `Sleep`.
     spin_ns : int
-        Spin so long before the target; 0 only sleeps.
+        Spin for this long before the target; 0 only sleeps.
     """
     while (left := target_ns - clock()) > 0:
         if left > spin_ns:
@@ -66,13 +66,13 @@ def wait_until(target_ns: int, clock: Clock, sleep: Sleep, spin_ns: int = SPIN_N
 
 @contextmanager
 def sharp_timers() -> Iterator[None]:
-    """Let sleeps of this thread, and of threads that it starts meanwhile, end without slack (on Linux)."""
+    """Remove the timer slack from sleeps of this thread and of threads it starts meanwhile (on Linux)."""
     if sys.platform != "linux":
         yield
         return
     libc: Any = ctypes.CDLL(None)
     before = libc.prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0)
-    if before < 1:  # the system does not tell, so it could not be put back
+    if before < 1:  # unknown, so it could not be restored
         yield
         return
     libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)

@@ -1,3 +1,3 @@
-"""What samples mean: summaries, tests, intervals and caveats. Pure functions on numbers."""
+"""Statistics of samples: summaries, tests, intervals and caveats. Pure functions on numbers."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""How far one call tells of the next, and how many independent calls a correlated sequence is worth."""
+"""Autocorrelation of calls, and the effective number of independent calls in a correlated sequence."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def autocorrelation(samples: _Samples) -> _Floats:
     """Return the autocorrelation of a sequence at all its lags.
 
     The estimate at lag k is ``sum_i (x_i - mean) (x_{i+k} - mean) / sum_i (x_i - mean)^2``: positive definite, and
-    smaller than the truth at long lags. By FFT, so that 100 000 calls take milliseconds.
+    smaller than the truth at long lags. It uses the FFT, so 100 000 calls take milliseconds.
 
     Parameters
     ----------
     samples : sequence of float, or ndarray of shape (n,)
-        In the order in which they were measured; numbers or truth values.
+        In the order measured; numbers or booleans.
 
     Returns
     -------
     ndarray of shape (n,)
-        1 at lag 0. A constant sequence has no correlation: 0 at all other lags.
+        1 at lag 0. A constant sequence has 0 at all other lags.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def autocorrelation(samples: _Samples) -> _Floats:
         raise SettingError("an autocorrelation wants at least one sample")
     correlations = np.zeros(n)
     if values.min() < values.max():
-        length = 1 << (2 * n - 1).bit_length()  # so much padding that the end does not meet the beginning
+        length = 1 << (2 * n - 1).bit_length()  # padded so that the end does not wrap around
         power = np.abs(np.fft.rfft(values - values.mean(), length)) ** 2
         covariance = np.fft.irfft(power, length)[:n]
         correlations = covariance / covariance[0]
@@ -51,19 +51,19 @@ def autocorrelation(samples: _Samples) -> _Floats:
 
 
 def effective_size(samples: _Samples) -> float:
-    """Return the number of independent samples whose mean would be as certain as the mean of these.
+    """Return the number of independent samples whose mean would be as precise as the mean of these.
 
     It is n / tau with tau = 1 + 2 * (sum of the autocorrelations). Their sum is Geyer's initial monotone sequence: lags
     are taken in pairs while the sum of a pair is positive, and no pair counts more than the one before. As the mean is
-    that of the samples themselves, each lag comes out too small by about tau / n; this is added in a second pass, or
-    short sequences would seem less correlated than they are. Alternating sequences, worth more than n, count as n.
+    that of the samples themselves, each lag comes out too small by about tau / n; a second pass adds this, or short
+    sequences would seem less correlated than they are. Alternating sequences, worth more than n, count as n.
 
-    For a percentile not the samples matter but whether each exceeds it: see `effective_size_at`.
+    For a percentile, use `effective_size_at`: there only whether each sample exceeds it matters.
 
     Parameters
     ----------
     samples : sequence of float, or ndarray of shape (n,)
-        In the order in which they were measured; numbers or truth values.
+        In the order measured; numbers or booleans.
 
     Returns
     -------
@@ -90,22 +90,22 @@ def effective_size(samples: _Samples) -> float:
 
 
 def effective_size_at(samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], share: float) -> float:
-    """Return the number of independent samples that would tell a percentile as well as these.
+    """Return the number of independent samples that would determine a percentile as well as these.
 
-    The percentile of a sample is uncertain as the share of values that do not exceed it is: the effective size is that
-    of the sequence ``x_i <= percentile``. A slow stretch counts for p99 only as far as it puts calls beyond p99.
+    A sample percentile is as uncertain as the share of values that do not exceed it: the effective size is that of the
+    sequence ``x_i <= percentile``. A slow stretch matters for p99 only as far as it puts calls beyond p99.
 
     Parameters
     ----------
     samples : sequence of int, or ndarray of shape (n,)
-        In the order in which they were measured.
+        In the order measured.
     share : float
         In (0, 1): 0.99 for p99, by nearest rank.
 
     Raises
     ------
     SettingError
-        No samples, or a share out of its range.
+        No samples, or a share out of range.
     """
     if not 0 < share < 1:
         raise SettingError(f"a percentile is a share between 0 and 1, got {share}")

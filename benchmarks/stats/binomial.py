@@ -18,8 +18,8 @@ __all__ = ["lower_tail", "most_within"]
 def lower_tail(k: int, n: int, share: float) -> float:
     """Return P[Binomial(n, share) <= k].
 
-    Below the mean the terms are added from k downwards, each from the one before. The j-th of them is at most
-    exp(-j (j - 1) / 2k) of the first, so that those left out add less than 1e-20. Above it, the other tail is taken.
+    Below the mean, terms are added from k downwards, each from the one before. The j-th of them is at most
+    exp(-j (j - 1) / 2k) of the first, so those left out add less than 1e-20. Above the mean, the other tail is used.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def lower_tail(k: int, n: int, share: float) -> float:
     n : int
         Trials, 1 or more.
     share : float
-        Chance of each, in (0, 1).
+        Success probability, in (0, 1).
     """
     if k >= n * share:
         return 1 - lower_tail(n - k - 1, n, 1 - share)
@@ -39,7 +39,7 @@ def lower_tail(k: int, n: int, share: float) -> float:
 
 @lru_cache(maxsize=4096)
 def most_within(n: int, share: float, error: float) -> int | None:
-    """Return the largest k with P[Binomial(n, share) <= k] <= error, for an error below 1; None where 0 is too many."""
+    """Return the largest k with P[Binomial(n, share) <= k] <= error < 1; None if even k = 0 exceeds it."""
     if lower_tail(0, n, share) > error:
         return None
     fits, fails = 0, n
@@ -50,9 +50,9 @@ def most_within(n: int, share: float, error: float) -> int | None:
 
 
 def _log_term(k: int, n: int, share: float) -> float:
-    """Return log P[Binomial(n, share) = k] to full precision also for large n, where factorials would lose digits.
+    """Return log P[Binomial(n, share) = k] to full precision, also for large n, where factorials would lose digits.
 
-    Loader's: the error of Stirling's formula and the deviances, apart from each other.
+    Loader's method: the errors of Stirling's formula and the deviances are computed separately.
     """
     if k == 0:
         return n * math.log1p(-share)
@@ -72,7 +72,7 @@ def _stirling_error(n: int) -> float:
 
 
 def _deviance(x: float, mean: float) -> float:
-    """Return x log(x / mean) + mean - x without cancelling where x is near the mean."""
+    """Return x log(x / mean) + mean - x without cancellation for x near the mean."""
     nearness = (x - mean) / mean
     return mean * _plus_log(nearness) if abs(nearness) < 0.1 else x * math.log(x / mean) + mean - x
 

@@ -1,4 +1,4 @@
-"""What makes numbers doubtful, in words that say by how much."""
+"""Caveats: what makes a measurement doubtful, and by how much."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _OF_THE_SAMPLE = re.compile(
     r"\d+ trials?; a 95 % interval|only \d+ timed calls|a call takes|not a verdict|the run was interrupted|"
     r"whether the machine was fit"
 )
-"""How caveats begin that say how much was measured, not what the machine was like."""
+"""Beginnings of caveats about the amount measured, not about the machine."""
 
 
 def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
-    """List what a reader should know before believing the numbers.
+    """Return what a reader should know before trusting the numbers.
 
     Parameters
     ----------
     trials : tuple of Trial
         Not empty.
     fitness : Fitness or None
-        Of the machine meanwhile; None where nobody looked.
+        State of the machine meanwhile; None if it was not observed.
     """
     caveats = []
     if len(trials) < _TRIALS_FOR_AN_INTERVAL:
@@ -52,7 +52,7 @@ def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[s
 
 
 def is_noise(caveat: str) -> bool:
-    """Return whether a caveat speaks of the machine's noise; else it says how much, or how little, was measured."""
+    """Return whether a caveat is about machine noise rather than about the amount measured."""
     return _OF_THE_SAMPLE.match(caveat) is None
 
 

@@ -1,9 +1,8 @@
-"""When a comparison is looked at while it runs, and the exact probability that any of its intervals is wrong.
+"""Schedule of interim looks at a running comparison, and the exact probability that any of their intervals misses.
 
-At a look of n pairs the interval of their median is [d_(k), d_(n+1-k)]: an inverted sign test, which assumes nothing
-but independent pairs with a common median. Whether any interval of a schedule misses that median depends on signs
-only, and signs are a fair random walk: the probability is counted, not estimated. Pairs that tie with the median only
-make it smaller.
+At a look of n pairs the interval of their median is [d_(k), d_(n+1-k)]: an inverted sign test, which assumes only
+independent pairs with a common median. Whether any interval of a schedule misses that median depends only on signs,
+and signs are a fair random walk: the probability is counted, not estimated. Ties with the median only make it smaller.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _Schedule = tuple[tuple[int, int], ...]
 
 
 class InterimAnalyses(Record):
-    """When the pairs are looked at, and how wide the interval then is.
+    """When to look at the pairs, and how wide the interval is at each look.
 
-    The default spends 4.4 % by the sum over the looks; 2.8 % is what it really spends, as the looks share their pairs.
+    The looks of the default spend 4.4 % in sum, but only 2.8 % jointly, because they share pairs.
     """
 
     schedule: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
@@ -46,12 +45,12 @@ class InterimAnalyses(Record):
 
     @property
     def error(self) -> float:
-        """Probability that any interval of the schedule misses the true median: exact, or less where pairs tie."""
+        """Probability that any interval of the schedule misses the true median: exact, or less if pairs tie."""
         return _spent(self.schedule)[-1]
 
     @property
     def max_pairs(self) -> int:
-        """Pairs of the last look."""
+        """Number of pairs at the last look."""
         return self.schedule[-1][0]
 
     @property
@@ -62,7 +61,7 @@ class InterimAnalyses(Record):
     def shortened(self, n: int) -> InterimAnalyses | None:
         """Return the looks before n pairs, and a last one at n pairs with the narrowest interval that `error` allows.
 
-        None where n pairs are too few for any interval.
+        None if n pairs are too few for any interval.
         """
         before = tuple(look for look in self.schedule if look[0] < n)
         order = _widest_order(before, n, self.error)
@@ -70,24 +69,24 @@ class InterimAnalyses(Record):
 
 
 def plan_analyses(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> InterimAnalyses:
-    """Make a schedule for an error and a largest number of pairs.
+    """Return a schedule for an error and a maximum number of pairs.
 
-    The looks lie evenly between the fewest pairs that can decide and `pairs`. After look j of K at most j / K of the
-    error is spent; what a look leaves, the next may use.
+    The looks are evenly spaced between the fewest pairs that can decide and `pairs`. After look j of K at most j / K of
+    the error is spent; what one look leaves, the next may use.
 
     Parameters
     ----------
     error : float, default=0.05
         Bound of `InterimAnalyses.error`, in (0, 1).
     pairs : int, default=20
-        Of the last look.
+        Pairs at the last look.
     n_looks : int, default=4
-        Fewer where `pairs` has no room for them.
+        Number of looks; fewer if `pairs` has no room for them.
 
     Raises
     ------
     SettingError
-        The error cannot be had with so few pairs.
+        The error cannot be reached with so few pairs.
 
     Examples
     --------
@@ -113,7 +112,7 @@ def plan_analyses(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Int
 
 
 def _fewest(error: float) -> int:
-    """Return the fewest pairs whose whole range misses with probability `error` at most."""
+    """Return the fewest pairs whose whole range misses with probability at most `error`."""
     n = 2
     while 2 / 2**n > error:
         n += 1
@@ -121,7 +120,7 @@ def _fewest(error: float) -> int:
 
 
 def _widest_order(before: _Schedule, n: int, error: float) -> int:
-    """Return the largest order of a look at n pairs after others with which all spend `error` at most, or 0."""
+    """Return the largest order of a look at n pairs after `before` that spends at most `error` in all, or 0."""
     orders = [order for order in range(1, n // 2 + 1) if _spent((*before, (n, order)))[-1] <= error]
     return max(orders, default=0)
 
@@ -130,8 +129,8 @@ def _widest_order(before: _Schedule, n: int, error: float) -> int:
 def _spent(schedule: _Schedule) -> tuple[float, ...]:
     """Count, look by look, the share of sign sequences in which an interval up to that look missed.
 
-    A sequence of n signs of (ratio - true median) is missed by the interval of order k when fewer than k of them are
-    positive, or fewer than k negative. Sequences not missed yet are counted by their positive signs.
+    The interval of order k misses a sequence of n signs of (ratio - true median) if fewer than k are positive, or fewer
+    than k negative. Sequences not missed yet are counted by their number of positive signs.
     """
     shares, missed, at = [], Fraction(0), 0
     alive = [1]

@@ -1,4 +1,4 @@
-"""From two measurements made together to a speed-up, its interval and a verdict. Pure functions of the records."""
+"""Log ratios of two measurements made together, and whether they are comparable. Pure functions of the records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NEEDED_CONFIDENCE", "Verdict", "log_ratios", "require_comparable"]
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
 NEEDED_CONFIDENCE = 0.95
-"""Below it no verdict is given: with fewer than 6 pairs every comparison is inconclusive."""
+"""No verdict is given below this: with fewer than 6 pairs every comparison is inconclusive."""
 
 
 def require_comparable(candidate: Measurement, baseline: Measurement) -> None:
@@ -40,10 +40,10 @@ def require_comparable(candidate: Measurement, baseline: Measurement) -> None:
 
 
 def log_ratios(candidate: Sequence[Trial], baseline: Sequence[Trial]) -> tuple[float, ...]:
-    """Return one number for each pair of processes: log(baseline / candidate).
+    """Return log(baseline / candidate) for each pair of processes.
 
     It is the median over rounds of the log ratio of the medians of the two blocks of that round. Drift, clock frequency
-    and neighbours hit both blocks of a round alike and cancel.
+    and neighbours affect both blocks of a round alike and cancel.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""How many queries a percentile wants before it may be believed: the early-stopping rule of MLPerf LoadGen.
+"""How many queries a percentile needs to be trusted: the early-stopping rule of MLPerf LoadGen.
 
-A query is over latency when it is slower than the value that is claimed for the percentile. If more than 1 - share of
-all queries were over latency, only few over-latency queries among many would be rare; the rule asks for so many
-queries that it is rarer than 1 - confidence. It assumes independent queries: where they follow each other, count
-`benchmarks.stats.autocorrelation.effective_size` of them.
+A query is over latency if it is slower than the value claimed for the percentile. If more than 1 - share of all queries
+were over latency, seeing only a few among many would be unlikely; the rule requires enough queries to make it less
+likely than 1 - confidence. It assumes independent queries: if they are correlated, use
+`benchmarks.stats.autocorrelation.effective_size` as their number.
 
 References
 ----------
@@ -22,18 +22,18 @@ from benchmarks.stats.binomial import lower_tail, most_within
 __all__ = ["CONFIDENCE", "BoundCheck", "allowed_over_latency", "holds_bound", "queries_needed"]
 
 CONFIDENCE = 0.99
-"""LoadGen's."""
+"""Confidence that LoadGen uses."""
 
 
 class BoundCheck(NamedTuple):
-    """Whether a bound holds, and if not, how many more queries within the bound would show it.
+    """Whether a bound is shown to hold, and if not, how many more queries within the bound would show it.
 
     Parameters
     ----------
     holds : bool
-        The share of queries within the bound is shown.
+        Whether the share of queries within the bound is shown.
     n_more : int
-        Queries that are missing, 0 where it holds. Each further query over the bound raises it.
+        Missing queries, 0 if it holds. Each further query over the bound raises it.
     """
 
     holds: bool
@@ -41,9 +41,9 @@ class BoundCheck(NamedTuple):
 
 
 def queries_needed(share: float, over_latency: int, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int:
-    """Return the fewest queries that show a percentile although so many of them were over latency.
+    """Return the fewest queries that show a percentile with `over_latency` of them over latency.
 
-    With h(t) the least h for which ``P[Binomial(h + t, 1 - share + tolerance) <= t] <= 1 - confidence``, it is
+    With h(t) the smallest h for which ``P[Binomial(h + t, 1 - share + tolerance) <= t] <= 1 - confidence``, it is
     h(t) + t.
 
     Parameters
@@ -74,7 +74,7 @@ def queries_needed(share: float, over_latency: int, confidence: float = CONFIDEN
 
 
 def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int | None:
-    """Return the most over-latency queries with which n queries still show the percentile.
+    """Return the maximum number of over-latency queries with which n queries still show the percentile.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, t
     Returns
     -------
     int or None
-        The largest t with ``n >= queries_needed(share, t)``; None where even t = 0 wants more.
+        The largest t with ``n >= queries_needed(share, t)``; None if even t = 0 needs more.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, t
 def holds_bound(
     n: int, n_over: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0
 ) -> BoundCheck:
-    """Return whether n queries, n_over of them over a latency bound, show that `share` of all keep it (Server).
+    """Return whether n queries, n_over of them over a latency bound, show that `share` of all meet it (Server).
 
     Parameters
     ----------
     n, n_over : int
-        Queries made, and those of them that took longer than the bound.
+        Queries made, and queries that took longer than the bound.
     share, confidence, tolerance : float
         See `queries_needed`.
 
@@ -126,7 +126,7 @@ def holds_bound(
 
 
 def _over_share(share: float, confidence: float, tolerance: float) -> float:
-    """Return the share of over-latency queries that is to be excluded."""
+    """Return the share of over-latency queries to rule out."""
     if not 0 < share < 1:
         raise SettingError(f"a percentile is a share between 0 and 1, got {share}")
     if not 0.5 <= confidence < 1:
@@ -137,13 +137,13 @@ def _over_share(share: float, confidence: float, tolerance: float) -> float:
 
 
 def _error(confidence: float) -> float:
-    """Return the allowed error, a hair wider than the rounding of a tail that is exactly as likely."""
+    """Return the allowed error, slightly widened so that rounding does not exclude an equal tail."""
     return (1 - confidence) * (1 + 1e-12)
 
 
 @lru_cache(maxsize=4096)
 def _queries_needed(over: float, over_latency: int, error: float) -> int:
-    fails = over_latency  # so few queries cannot have more than t over latency
+    fails = over_latency  # this few queries cannot have more than t over latency
     step = max(1, math.ceil(over_latency / over) - over_latency)
     while lower_tail(over_latency, fails + step, over) > error:
         fails, step = fails + step, 2 * step

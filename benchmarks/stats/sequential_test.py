@@ -1,8 +1,7 @@
-"""When enough pairs of processes have been measured: the sequential decision, with its error bounded exactly.
+"""Sequential test: decide when enough pairs of processes have been measured, with an exact bound on the error.
 
 One number per pair, log(baseline / candidate), is looked at a few times while pairs are added
-(`benchmarks.stats.group_sequential`). A verdict, whichever it is and whenever it is given, is wrong only if an interval
-missed.
+(`benchmarks.stats.group_sequential`). Any verdict, at any look, is wrong only if an interval missed.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ SequentialVerdict = Verdict | Literal["continue"]
 
 
 class Decision(Record):
-    """What the pairs so far say."""
+    """Decision based on the pairs so far."""
 
     verdict: SequentialVerdict
     speedup: Interval | None = Field(
-        description="of the look used: baseline over candidate; None before the first look"
+        description="from the look used: baseline over candidate; None before the first look"
     )
     look: NonNegativeInt | None = Field(description="index of the look used; None before the first")
     spent: float = Field(ge=0, lt=1, description="probability that any interval up to this look misses")
@@ -43,7 +42,7 @@ class Decision(Record):
 
 
 def decide(ratios: Sequence[float], margin: float, looks: InterimAnalyses, *, strict: bool = False) -> Decision:
-    """Decide at the first look that decides; later pairs change nothing.
+    """Return the decision of the first look that decides; later pairs change nothing.
 
     With L and U the ends of the interval of the log speed-up, and delta = log(1 + margin): *faster* if L > 0 and the
     median >= delta; *slower* if U < 0 and the median <= -delta; *equivalent* if -delta < L and U < delta. Otherwise
@@ -52,24 +51,24 @@ def decide(ratios: Sequence[float], margin: float, looks: InterimAnalyses, *, st
     Parameters
     ----------
     ratios : sequence of float
-        log(baseline / candidate), one per pair, in the order in which they were measured.
+        log(baseline / candidate), one per pair, in the order measured.
     margin : float
         Smallest effect that counts, as a share.
     looks : InterimAnalyses
-        Chosen before the first pair was measured.
+        Looks chosen before the first pair was measured.
     strict : bool, default=False
-        Ask more of *faster* and *slower*: the whole interval beyond delta.
+        For *faster* and *slower*, require the whole interval beyond delta.
 
     Returns
     -------
     Decision
-        The confidence of its interval is that of the whole procedure, 1 - ``looks.error``: an interval at which one
-        stops covers as often as that, wherever one stops.
+        The confidence of its interval is that of the whole procedure, 1 - ``looks.error``: it holds wherever the test
+        stops.
 
     Raises
     ------
     SettingError
-        A ratio is not finite, or the margin not between 0 and 1.
+        A ratio is not finite, or the margin is not between 0 and 1.
     """
     _require_sound(ratios, margin)
     reached = [index for index, (n, _) in enumerate(looks.schedule) if n <= len(ratios)]
@@ -111,19 +110,19 @@ def early_end(
     seconds_per_pair: float,
     strict: bool = False,
 ) -> Decision:
-    """Decide like `decide` while another pair fits into the time; when none does, look a last time at all pairs.
+    """Decide like `decide` while another pair fits into the time, else take a last look at all pairs.
 
-    The looks that will not come leave error unspent. The last one takes the narrowest interval with which the whole
-    still spends at most ``looks.error``. That holds because the clock ends the measurement, whatever the ratios are.
+    The looks that are skipped leave error unspent. The last look takes the narrowest interval with which the whole
+    still spends at most ``looks.error``. This is valid because the clock, not the ratios, ends the measurement.
 
     Parameters
     ----------
     ratios, margin, looks, strict
         See `decide`.
     budget_s : float
-        Seconds that the whole was given; for the words.
+        Total seconds; used only in the message.
     seconds_left, seconds_per_pair : float
-        What is left of them, and what the next pair is expected to take.
+        Seconds left, and expected seconds of the next pair.
 
     Returns
     -------

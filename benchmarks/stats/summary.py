@@ -1,7 +1,7 @@
-"""What samples say, and what they cannot say. Pure functions of recorded numbers.
+"""Summaries of samples: percentiles, confidence intervals and their limits. Pure functions of recorded numbers.
 
-Percentiles of calls are descriptive. Their intervals count correlated calls for as many as they are worth; what
-differs from process to process is told by intervals over trials, or over pairs of trials.
+Percentiles of calls are descriptive. Their intervals use the effective number of correlated calls; differences between
+processes are described by intervals over trials, or over pairs of trials.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Samples = Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def robust_deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation of values that are normal but for outliers: 1.4826 x median absolute deviation.
+    """Return a robust standard deviation, 1.4826 x median absolute deviation: outliers have little influence.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def robust_deviation(values: Sequence[float]) -> float:
 
 
 def samples_needed(share: float) -> int:
-    """Return the smallest sample of which the percentile is told.
+    """Return the smallest sample size for which a percentile is reported.
 
-    The median describes any sample. Another percentile wants as many as LoadGen's early stopping: so many that one
-    value beyond it is not luck (see `benchmarks.stats.percentile_bounds`).
+    The median describes any sample. Other percentiles need as many samples as LoadGen's early stopping: enough that one
+    value beyond the percentile is not luck (see `benchmarks.stats.percentile_bounds`).
 
     Raises
     ------
@@ -68,19 +68,19 @@ def samples_needed(share: float) -> int:
 
 
 def supports(n_samples: int, share: float) -> bool:
-    """Return whether a percentile is told of a sample of this size."""
+    """Return whether a percentile is reported for a sample of this size."""
     return n_samples >= samples_needed(share)
 
 
 def can_tell(n_effective: float, share: float) -> bool:
-    """Return whether a percentile of the service, not only of the sample, can be known from so many independent calls.
+    """Return whether this many independent calls determine a percentile of the service, not only of the sample.
 
     Parameters
     ----------
     n_effective : float
         See `benchmarks.stats.autocorrelation.effective_size_at`.
     share : float
-        In (0, 1). The median wants 11, p90 64, p99 662, p99.9 6636.
+        In (0, 1). The median needs 11, p90 64, p99 662, p99.9 6636.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def can_tell(n_effective: float, share: float) -> bool:
 
 
 def percentile(samples: _Samples, share: float) -> int:
-    """Return a percentile by nearest rank, rounded up: the smallest sample that at least `share` of all do not exceed.
+    """Return a percentile by nearest rank: the smallest sample that at least `share` of all do not exceed.
 
     The result is always one of the samples; nothing is interpolated. This is the convention of OpenVINO's benchmark_app
     (index ``ceil(n * share) - 1``).
@@ -106,7 +106,7 @@ def percentile(samples: _Samples, share: float) -> int:
     Raises
     ------
     SettingError
-        The sample is too small to show it: p99 wants 662 values.
+        The sample is too small: p99 needs 662 values.
 
     Examples
     --------
@@ -121,16 +121,16 @@ def percentile(samples: _Samples, share: float) -> int:
 
 
 def percentile_interval(samples: _Samples, share: float, confidence: float = 0.95) -> Interval:
-    """Return a percentile of a service with a distribution-free interval that allows for calls that follow each other.
+    """Return a percentile of a service with a distribution-free interval that allows for correlated calls.
 
-    Of m independent calls the interval [x_(j), x_(k)] misses with the probability that fewer than j, or k and more, of
-    them lie at or below the percentile: binomial tails, each at most ``(1 - confidence) / 2``. Correlated calls are
-    counted as m = effective size, and the order statistics are those of m clusters of n / m equal calls, which are as
-    far apart as in a sample of m. With independent calls it is the textbook's interval. As the percentile may lie at
-    either end, the correlation counts that is strongest of those at the sample's own percentile and at both ends.
+    For m independent calls, the interval [x_(j), x_(k)] misses with the probability that fewer than j, or at least k,
+    of them lie at or below the percentile: binomial tails, each at most ``(1 - confidence) / 2``. Correlated calls
+    count as m = effective size, and the order statistics are those of m clusters of n / m equal calls, which are as far
+    apart as in a sample of m. For independent calls it is the textbook interval. As the percentile may lie at either
+    end, the strongest correlation counts among those at the sample's own percentile and at both ends.
 
-    The calls are one sequence of one service. Those of several trials laid end to end are correlated over whole trials
-    if trials differ: then few are effective, and `clustered_median_interval` says what can be said.
+    The calls must be one sequence of one service. Calls of several trials laid end to end are correlated over whole
+    trials if trials differ: the effective size is then small, and `clustered_median_interval` is the one to use.
 
     Parameters
     ----------
@@ -144,13 +144,13 @@ def percentile_interval(samples: _Samples, share: float, confidence: float = 0.9
     Returns
     -------
     Interval
-        The nearest-rank percentile between the two; with the confidence that m independent calls really have, which is
-        `confidence` or more, and n = m rounded down.
+        The nearest-rank percentile with its ends; its confidence is the actual one for m independent calls,
+        `confidence` or more, and n is m rounded down.
 
     Raises
     ------
     SettingError
-        The calls are worth fewer than `can_tell` wants, or too few for this confidence.
+        The effective size is too small for `can_tell`, or for this confidence.
 
     References
     ----------
@@ -187,18 +187,18 @@ def percentile_interval(samples: _Samples, share: float, confidence: float = 0.9
 
 
 def clustered_median_interval(trials: Sequence[_Samples], confidence: float = 0.95) -> Interval:
-    """Return the median latency over processes, with an interval over processes.
+    """Return the median latency over processes, with a confidence interval over processes.
 
-    Every trial counts as one value, its median, and the interval is `median_interval` of these. Calls of one trial are
-    correlated and share its luck (layout of memory, placement of threads): a hundred more of them tell nothing about
-    the next process. The medians of trials are independent whatever happens inside, and no more is asked.
+    Each trial counts as one value, its median, and the interval is `median_interval` of these. Calls of one trial are
+    correlated and share its luck (memory layout, thread placement): a hundred more of them say nothing about the next
+    process. The medians of trials are independent whatever happens inside a trial, and nothing more is assumed.
 
     Parameters
     ----------
     trials : sequence of sequences of int
         Calls of each trial; at least two trials of at least one call.
     confidence : float, default=0.95
-        In (0, 1). Fewer than six trials have less than 95 %: `Interval.confidence` says how much.
+        In (0, 1). Fewer than six trials give less than 95 %: `Interval.confidence` says how much.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def clustered_median_interval(trials: Sequence[_Samples], confidence: float = 0.
 
 
 def relative_half_width(interval: Interval) -> float:
-    """Return half the width of an interval as a share of its value: 0.01 for 10 ms, known to 0.1 ms up and down.
+    """Return half the width of an interval as a share of its value: 0.01 for 10 ms +- 0.1 ms.
 
     Raises
     ------
@@ -224,12 +224,12 @@ def relative_half_width(interval: Interval) -> float:
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the median of independent values with an exact, distribution-free interval.
+    """Return the median of independent values with an exact, distribution-free confidence interval.
 
     The interval is [x_(k), x_(n+1-k)] with the largest k whose two-sided error ``2 * sum_{i<k} C(n, i) / 2^n`` stays
-    within ``1 - confidence``: the inverted sign test. It assumes nothing but independence. Six values are the fewest
-    that give 95 % (by their minimum and maximum: 96.9 %); with fewer, minimum and maximum are given with the smaller
-    confidence that they have, and `Interval.confidence` says so.
+    within ``1 - confidence``: the inverted sign test. It assumes only independence. At least six values are needed for
+    95 % (their minimum and maximum give 96.9 %); with fewer, minimum and maximum are returned, and
+    `Interval.confidence` holds their smaller confidence.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     Raises
     ------
     SettingError
-        Fewer than two values: they have no interval.
+        Fewer than two values.
 
     References
     ----------
@@ -264,27 +264,27 @@ def _too_few(n: int, n_effective: int, share: float) -> SettingError:
 
 
 def _independent_needed(share: float) -> int:
-    """Return how many independent values tell a percentile, high or low."""
+    """Return how many independent values determine a percentile, high or low."""
     return max(queries_needed(share, 1), queries_needed(1 - share, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What is told of a measurement; derived from its samples, never stored.
+    """Summary of a measurement; derived from its samples, never stored.
 
     Parameters
     ----------
     p50_ns : int
-        Median over the calls of all trials, by nearest rank, in nanoseconds; a single call is its own.
+        Median over the calls of all trials, by nearest rank, in nanoseconds.
     p90_ns, p99_ns, p999_ns : int or None
-        Nearest-rank percentiles over the calls of all trials, in nanoseconds; None where there are fewer than 64, 662
-        and 6636 calls.
+        Nearest-rank percentiles over the calls of all trials, in nanoseconds; None for fewer than 64, 662 and 6636
+        calls.
     mean_ns : float
-        Over the calls of all trials, in nanoseconds.
+        Mean over the calls of all trials, in nanoseconds.
     throughput_per_s : float
         Examples per second of one caller that waits for each answer: batch / mean.
     trial_median_ns : Interval or None
-        Median of the trials' own medians with its interval, in nanoseconds: how far processes differ. None for a single
+        Median of the trial medians with its interval, in nanoseconds: how much processes differ. None for a single
         trial.
     load_ns, first_run_ns : int
         Medians over trials, in nanoseconds.
@@ -312,7 +312,7 @@ class Summary:
 
 
 def summarise(measurement: Measurement) -> Summary:
-    """Derive the summary of a measurement that did not fail.
+    """Return the summary of a measurement that did not fail.
 
     Raises
     ------

@@ -1,3 +1,3 @@
-"""What is measured: a model with its options, its inputs, and what it costs."""
+"""What is measured: a model with its options, inputs and cost."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The backends a user names: usable here at all, and with every option made explicit."""
+"""Check that the requested backends are usable here, and make every compile option explicit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MOST_THREADS = 4096
 
 
 def require_backends(names: Iterable[str], device: str | None) -> None:
-    """Refuse before any work what could not be measured in the end.
+    """Refuse unusable backends before any work is done.
 
     Raises
     ------
     UnknownBackendError
-        There is no backend of that name.
+        There is no backend with that name.
     BackendUnavailableError
-        It is not usable here; the message says why and what to do.
+        A backend is not usable here; the message says why and what to do.
     """
     for name in names:
         registry.create(name)
@@ -36,12 +36,12 @@ def require_backends(names: Iterable[str], device: str | None) -> None:
 def compile_options(
     backend: str, *, precision: str, threads: int | None, device: str | None, streams: int = 1
 ) -> CompileOptions:
-    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said.
+    """Make every option explicit; device and threads default to those of the backend, or all usable cores.
 
     Raises
     ------
     SettingError
-        So many threads or streams as no machine has cores.
+        More threads or streams than any machine has cores.
     """
     for option, asked in (("--threads", threads or 1), ("--streams", streams)):
         if asked > _MOST_THREADS:

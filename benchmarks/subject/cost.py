@@ -1,21 +1,21 @@
-"""What a network costs on paper, counted on its ONNX graph for one example.
+"""MACs, parameters and bytes of a network, counted on its ONNX graph for one example.
 
 * **MACs**: multiply-accumulates of convolutions, matrix products, recurrent layers and attention, in floating point or
   quantised; biases, activations, normalisation and pooling are not counted, as in torch-side counters (fvcore, and the
   papers).
 * **Parameters**: elements of the floating-point constants that nodes use as weights, and of the quantised weights and
-  biases of quantised layers (their scales and zero points are none). Of a layer with weights (`Conv`,
-  `Gemm`, `LayerNormalization`, ...) every constant counts; of an elementwise operation (a bias `Add`, a layer scale
-  `Mul`) those with more than one element. Running statistics of `BatchNormalization` do not count; where the exporter
-  folded it into a convolution, the bias that this made does. A buffer stored as such a constant counts: an ONNX file
-  does not tell it from a parameter. A constant that several nodes share counts once.
-* **Activation bytes**: bytes of all outputs of nodes that depend on the input: what is written, not what is alive at
-  once; what is written inside control flow is not counted.
-* **Control flow**: a `Scan` costs its body for each step, a `Loop` too where the file fixes how often it runs; an `If`
-  costs one branch where both cost the same.
-* **Not known**: operators that nobody here knows, and what depends on data. A run that was watched says the latter
-  (`benchmarks.subject.executions`), for its inputs. What stays open is named in ``Cost.unknown``, and the count is a
-  lower bound. Counting never fails on what it does not know.
+  biases of quantised layers (scales and zero points do not count). In a layer with weights (`Conv`, `Gemm`,
+  `LayerNormalization`, ...) every constant counts; in an elementwise operation (a bias `Add`, a layer scale `Mul`)
+  those with more than one element. Running statistics of `BatchNormalization` do not count; if the exporter folded it
+  into a convolution, the resulting bias does. A buffer stored as such a constant counts: an ONNX file does not
+  distinguish it from a parameter. A constant shared by several nodes counts once.
+* **Activation bytes**: bytes of all node outputs that depend on the input: bytes written, not peak memory; writes
+  inside control flow are not counted.
+* **Control flow**: a `Scan` costs its body for each step, and so does a `Loop` if the file fixes its number of
+  iterations; an `If` costs one branch if both cost the same.
+* **Unknown**: unsupported operators and costs that depend on data. A watched run resolves the latter for its inputs
+  (`benchmarks.subject.executions`). What stays open is named in ``Cost.unknown``, and the count is a lower bound.
+  Counting never fails on unknowns.
 """
 
 from __future__ import annotations
@@ -67,24 +67,23 @@ _QUANTISED_WEIGHTS: Mapping[str, frozenset[int]] = {
 }
 """Inputs of quantised operators that may be weights; the others are scales and zero points."""
 _PACKED = frozenset({"MatMulBnb4", "MatMulNBits"})
-"""Several weights share a byte there."""
+"""Operators in which several weights share a byte."""
 _SMALL_BYTES = 4096  # constants up to this size may hold a shape
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RUNNING_STATISTICS = slice(3, 5)  # inputs of BatchNormalization: X, scale, bias, mean, var
 
 
 def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None, executions: Executions | None = None) -> Cost:
-    """Count what an ONNX file costs for one example.
+    """Count the cost of an ONNX file for one example.
 
     Parameters
     ----------
     model : Path
-        The file; a free batch dimension is set to 1. Where the file has a larger batch fixed, the counts are divided by
-        it.
+        The file; a free batch dimension is set to 1. If the file fixes a larger batch, the counts are divided by it.
     shapes : Mapping of str to tuple of int, optional
-        Whole shapes of inputs that have other free dimensions; the batch in them is divided out.
+        Full shapes of inputs with other free dimensions; the batch in them is divided out.
     executions : Executions, optional
-        What a run on inputs of these shapes executed: it says what the file leaves to the data.
+        What a run on inputs of these shapes executed: it resolves what depends on the data.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None, executions: 
 def _with_shapes(
     proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Path
 ) -> tuple[onnx.ModelProto, str | None]:
-    """Give every tensor its shape, functions of the file taken apart; beside it, why that was not possible."""
+    """Return the model with functions inlined and shapes inferred, and the reason if that failed."""
     import onnx
 
     fix_shapes(proto, inputs)
@@ -143,7 +142,7 @@ def _with_shapes(
 
 
 def _bring_in(tensor: onnx.TensorProto, model: Path) -> None:
-    """Read external data that may be a shape: shape inference does not look outside the file."""
+    """Load external data that may be a shape: shape inference does not look outside the file."""
     import onnx
     from onnx.external_data_helper import load_external_data_for_tensor
 
@@ -161,7 +160,7 @@ def _bring_in(tensor: onnx.TensorProto, model: Path) -> None:
 
 @dataclass
 class _Watched:
-    """What a run executed, and what stayed open: one for a graph and all bodies in it."""
+    """What a run executed and what stayed open, shared by a graph and all bodies in it."""
 
     executions: Executions
     unknown: list[str] = field(default_factory=list)
@@ -171,7 +170,7 @@ class _Watched:
 
 @dataclass
 class _Graph:
-    """Shapes, sizes and constants of a graph, and of the graphs around it."""
+    """Shapes, sizes and constants of a graph and its enclosing graphs."""
 
     shapes: ChainMap[str, Shape]
     bytes_each: ChainMap[str, float]
@@ -183,7 +182,7 @@ class _Graph:
 
     @classmethod
     def of(cls, graph: onnx.GraphProto, outer: _Graph | None = None, *, watched: _Watched) -> _Graph:
-        """Read a graph after shape inference; the body of a node sees what is around it."""
+        """Read a graph after shape inference; a body also sees its enclosing graphs."""
         shapes: dict[str, Shape] = {}
         bytes_each: dict[str, float] = {}
         for info in (*graph.input, *graph.value_info, *graph.output):
@@ -223,14 +222,14 @@ class _Graph:
         return self.shapes[name]
 
     def use(self, name: str) -> int:
-        """Count the elements of a weight, once."""
+        """Count the elements of a weight; it counts only once."""
         next(held for held in self.weights.maps if name in held).pop(name)
         elements = math.prod(self.shapes[name])
         self.weight_bytes += math.ceil(elements * self.bytes_each[name])
         return elements
 
     def number(self, name: str) -> int | None:
-        """Return the value of a constant of one element, None where it is none."""
+        """Return the value of a single-element constant, None for anything else."""
         import onnx
 
         tensor = self.constants.get(name)
@@ -263,7 +262,7 @@ def _node_cost(node: onnx.NodeProto, path: str, graph: _Graph, batch: int) -> No
 
 
 def _macs(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
-    """Count what a node multiplies; where that stays open, it is noted and what is sure is counted."""
+    """Count the MACs of a node; if unknown, note why and count what is certain."""
     if node.op_type in _CONTROL_FLOW:
         return _control_flow(node, path, graph)
     if all(name in graph.constant for name in node.output):
@@ -281,7 +280,7 @@ def _macs(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
 
 
 def _executed(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
-    """Count what a node multiplied in the run, all its executions together."""
+    """Count the MACs of a node in the run, over all its executions."""
     total = 0
     for one in graph.watched.executions[path]:
         shapes = one.shapes(node)
@@ -321,7 +320,7 @@ def _is_weight(node: onnx.NodeProto, position: int, name: str, graph: _Graph) ->
 
 
 def _control_flow(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
-    """Count the bodies of a node as the file fixes it, else as they were run, else what is sure."""
+    """Count the bodies of a node as the file fixes it, else as they ran, else what is certain."""
     bodies = [(inner_path(path, name), body) for name, body in bodies_of(node)]
     watched, before = graph.watched, len(graph.watched.unknown)
     macs = []
@@ -345,7 +344,7 @@ def _control_flow(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
 
 
 def _ran(inside: str, body: onnx.GraphProto, outer: _Graph) -> int:
-    """Count what the nodes of a body multiplied in the run."""
+    """Count the MACs of the nodes of a body in the run."""
     graph = _Graph.of(body, outer, watched=outer.watched)
     executions = outer.watched.executions
     paths = [node_path(inside, index) for index in range(len(body.node))]
@@ -364,11 +363,11 @@ def _ran(inside: str, body: onnx.GraphProto, outer: _Graph) -> int:
 
 
 def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> int | None:
-    """Return how often a body runs, None where the data decides."""
+    """Return how often a body runs, None if it depends on the data."""
     if node.op_type == "Scan":
         n_scanned = integer_attribute(node, "num_scan_inputs")
         axes = next((list(each.ints) for each in node.attribute if each.name == "scan_input_axes"), [0])
-        # The first version of Scan has a batch axis, and lengths of its own in input 0.
+        # The first version of Scan has a batch axis, and sequence lengths as input 0.
         shape = graph.shapes.get(node.input[len(node.input) - n_scanned]) if n_scanned and node.input[0] else None
         return shape[axes[0]] if shape is not None and -len(shape) <= axes[0] < len(shape) else None
     if node.op_type != "Loop":
@@ -387,7 +386,7 @@ def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> 
 
 
 def floating_types() -> frozenset[int]:
-    """Return the element types of ONNX that are floating point."""
+    """Return the floating-point element types of ONNX."""
     import onnx
 
     kinds = onnx.TensorProto

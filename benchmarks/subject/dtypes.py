@@ -1,4 +1,4 @@
-"""Types of arrays by name, those included that NumPy lacks."""
+"""Array types by name, including those that NumPy lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["numpy_type"]
 
 
 def numpy_type(name: str) -> np.dtype[Any]:
-    """Return the NumPy type called `name`; ``"bfloat16"`` and the like come from ml_dtypes."""
+    """Return the NumPy type named `name`; ``"bfloat16"`` and the like come from ml_dtypes."""
     try:
         return np.dtype(name)
     except TypeError:

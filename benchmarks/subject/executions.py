@@ -1,8 +1,8 @@
 """What a run executed: the shapes that each node read and wrote, and how often.
 
-A file leaves to the data what comes out of ``NonZero``, how often a ``Loop`` goes round and which branch an ``If``
-takes; an operator of an unknown domain leaves its shapes to the runtime that knows it. Whoever ran the model knows.
-Nodes are found again by where they stand, because names may be missing or used twice.
+The output shape of ``NonZero``, the iterations of a ``Loop`` and the branch of an ``If`` depend on the data, and only
+the runtime knows the shapes of custom operators: a run shows them. Nodes are identified by their place in the graph,
+because names may be missing or used twice.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Execution:
     Parameters
     ----------
     read, written : tuple of tuple of int
-        Shapes of its inputs and outputs, those left out skipped.
+        Shapes of its inputs and outputs, without omitted ones.
     written_bytes : tuple of int
         Sizes of the outputs.
     times : int
-        How often.
+        Number of executions.
     """
 
     read: tuple[Shape, ...]
@@ -49,7 +49,7 @@ class Execution:
     times: int
 
     def shapes(self, node: onnx.NodeProto) -> dict[str, Shape]:
-        """Return the shapes by the names that the node gives its tensors; none of a side that does not fit it."""
+        """Return the shapes by tensor name of the node; a side whose number of tensors differs is skipped."""
         found: dict[str, Shape] = {}
         for names, shapes in ((node.input, self.read), (node.output, self.written)):
             given = [name for name in names if name]
@@ -68,7 +68,7 @@ def node_path(body: str, index: int) -> str:
 
 
 def inner_path(node: str, attribute: str) -> str:
-    """Return the place of the body that a node holds in an attribute."""
+    """Return the place of the body in an attribute of a node."""
     return f"{node}.{attribute}"
 
 
@@ -82,14 +82,14 @@ def bodies_of(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
 
 
 def flattened(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model without functions of its own: what they hold stands where they were called."""
+    """Return the model with its local functions inlined."""
     import onnx.inliner
 
     return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
 
 
 def name_by_place(graph: onnx.GraphProto, body: str = "") -> None:
-    """Call every node of a graph, and of the bodies in it, by its place."""
+    """Rename every node of a graph, and of the bodies in it, to its place."""
     for index, node in enumerate(graph.node):
         node.name = node_path(body, index)
         for attribute, inner in bodies_of(node):
@@ -97,7 +97,7 @@ def name_by_place(graph: onnx.GraphProto, body: str = "") -> None:
 
 
 def element_bytes(element_type: int) -> float | None:
-    """Return the bytes of one element as it is stored: small types are packed, text has no size of its own."""
+    """Return the bytes of one stored element: small types are packed, text has no fixed size (None)."""
     import onnx
 
     if element_type in {onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING}:

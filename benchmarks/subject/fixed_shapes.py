@@ -1,4 +1,4 @@
-"""The sizes of one call written into a graph, so that all others can be inferred."""
+"""Write the input sizes of one call into a graph, so that all other shapes can be inferred."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["fix_shapes"]
 
 
 def fix_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape]) -> None:
-    """Set the shapes of inputs, in place, and what follows from their names for other tensors.
+    """Set the shapes of inputs, in place, and the dimensions of the same names in other tensors.
 
-    What the file says of the size of a tensor inside may name a free dimension that has no size, and is dropped then.
+    Dimensions of other tensors that still have no size are cleared.
 
     Parameters
     ----------
     proto : onnx.ModelProto
         The model.
     inputs : Mapping of str to tuple of int
-        Whole shapes.
+        Full shapes.
     """
     known: dict[str, int] = {}
     for info in proto.graph.input:

@@ -1,4 +1,4 @@
-"""Inputs that people give, in the place of made-up ones: arrays from a file, single values, ranges to draw from."""
+"""Inputs given by the user instead of generated ones: arrays from a file, single values, ranges to draw from."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ HOW_TO_GIVE = "give real inputs with --inputs FILE.npz, --input NAME=VALUE or --
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenInputs:
-    """What is given of the inputs of a call; the others are made up.
+    """Inputs of a call given by the user; the others are generated.
 
     Parameters
     ----------
     arrays : Mapping of str to ndarray
-        Whole inputs. With one more axis than the input has, before its own, it holds several examples.
+        Whole inputs. An array with one extra leading axis holds several examples.
     others : tuple of Mapping of str to ndarray
-        More of the same: further examples.
+        Further examples in the same form.
     values : Mapping of str to tuple of float
-        One number for every element of an input, or as many as it has.
+        One number for all elements of an input, or one for each.
     ranges : Mapping of str to (float, float)
-        Between which numbers are drawn; of integers both ends are among them.
+        Range to draw from; for integers both ends are included.
     """
 
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -48,19 +48,19 @@ class GivenInputs:
     def read(
         cls, files: Sequence[Path] | None = None, values: Sequence[str] = (), ranges: Sequence[str] = ()
     ) -> GivenInputs:
-        """Read what the command line gives.
+        """Read the inputs given on the command line.
 
         Parameters
         ----------
         files : sequence of Path, optional
-            ``.npz`` of arrays by the names of inputs, the same in each.
+            ``.npz`` files of arrays named after inputs, the same names in each.
         values, ranges : sequence of str
             ``"sr=16000"``, ``"x=0:1"``.
 
         Raises
         ------
         InputError
-            Of another form, or an input is given twice.
+            A value has another form, or an input is given twice.
         """
         arrays, *others = [_arrays(file) for file in files or ()] or [{}]
         if files and not arrays:
@@ -82,7 +82,7 @@ class GivenInputs:
         return bool(self.arrays or self.values or self.ranges)
 
     def calls(self, specs: Sequence[TensorSpec]) -> tuple[Mapping[str, Array], ...]:
-        """Return the whole inputs of each call: one for each example, at least one.
+        """Return the whole inputs of each call: one call per example, at least one.
 
         Parameters
         ----------
@@ -116,19 +116,19 @@ class GivenInputs:
     def shapes(
         self, specs: Sequence[TensorSpec], sizes: Mapping[str, tuple[int, ...]] | None = None
     ) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the inputs of a call that are given whole (see `calls`), and those that are only sizes.
+        """Return the shapes of the inputs given whole (see `calls`), together with those in `sizes`.
 
         Parameters
         ----------
         specs : sequence of TensorSpec
             Inputs of the model.
         sizes : Mapping of str to tuple of int, optional
-            Shapes by name of input, for example of ``--shape``.
+            Shapes by input name, for example from ``--shape``.
 
         Raises
         ------
         InputError
-            See `calls`; or the model has no such input; or an array has another shape than `sizes` says.
+            See `calls`; or the model has no such input; or the shape of an array contradicts `sizes`.
         """
         _require_known((*self.arrays, *self.values, *self.ranges), specs)
         shapes = dict(sizes or {})
@@ -143,14 +143,14 @@ class GivenInputs:
     def over(
         self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0
     ) -> tuple[dict[str, Array], ...]:
-        """Put what is given in the place of what was made up: one call for each example.
+        """Replace generated inputs by the given ones: one call per example.
 
-        A value or a range comes before an array.
+        A value or a range takes precedence over an array.
 
         Raises
         ------
         InputError
-            The model has no such input, or one of another shape or kind of numbers.
+            The model has no such input, or its shape or number type differs.
         """
         known = {spec.name: spec for spec in specs}
         for name in (*self.arrays, *self.values, *self.ranges):
@@ -175,14 +175,14 @@ class GivenInputs:
 def call_inputs(
     model: Path, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None
 ) -> tuple[dict[str, Array], ...]:
-    """Return the inputs of one call, or of several where several examples are given; the rest is made up.
+    """Return the inputs of one call, or of several if several examples are given; the rest is generated.
 
     Parameters
     ----------
     model : Path
         ONNX file.
     sizes : InputSizes
-        Of the call.
+        Sizes of the inputs of the call.
     seed : int, default=0
         See `example_inputs`.
     given : GivenInputs, optional
@@ -191,7 +191,7 @@ def call_inputs(
     Raises
     ------
     InputError
-        No values can be made up for a type, or what is given does not fit.
+        No values can be generated for a type, or a given input does not fit.
     """
     given = given or GivenInputs()
     whole = given.arrays.keys() - given.values.keys() - given.ranges.keys()
@@ -201,7 +201,7 @@ def call_inputs(
 
 def _require_known(names: Iterable[str], specs: Sequence[TensorSpec]) -> None:
     for name in names:
-        # Elements of a sequence x are called x[0], x[1], ...
+        # Elements of a sequence x are named x[0], x[1], ...
         if not any(name == spec.name or (name.startswith(f"{spec.name}[") and name.endswith("]")) for spec in specs):
             raise InputError(_UNKNOWN.format(name, ", ".join(repr(spec.name) for spec in specs) or "none"))
 
@@ -220,7 +220,7 @@ def _drawn(spec: TensorSpec, low: float, high: float, shape: tuple[int, ...], rn
 
 
 def _whole_numbers(dtype: str) -> tuple[int, int] | None:
-    """Return the least and the largest number that a type of whole numbers holds, None for another type."""
+    """Return the smallest and largest value of an integer or boolean type, None for other types."""
     if dtype == "bool":
         return 0, 1
     if (integer := re.fullmatch(r"(u?)int(\d+)", dtype)) is None:
@@ -236,7 +236,7 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
     try:
         with np.errstate(all="ignore"):
             cast = array.astype(kind)
-    except (ValueError, TypeError):  # texts, records
+    except (ValueError, TypeError):  # text, records
         cast = array
     whole = _whole_numbers(spec.dtype) is not None
     kept = array.dtype.kind in "fiub" and kind.kind != "O" and cast is not array
@@ -275,7 +275,7 @@ def _numbers(text: str, between: str, form: str) -> tuple[str, tuple[float, ...]
 
 def _number(word: str) -> float:
     try:
-        return int(word)  # of which a float would round a large one
+        return int(word)  # a float would round large integers
     except ValueError:
         return float(word)
 

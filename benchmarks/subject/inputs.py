@@ -33,15 +33,15 @@ _ALONG_AN_AXIS = frozenset({"Gather", "GatherElements", "ScatterElements"})
 _BY_COORDINATES = frozenset({"GatherND", "ScatterND"})
 _LEAST_PICTURE = 16
 _PATCHES = ((1, 0.25), (4, 0.5), (16, 0.8291562))
-"""Sides of the patches in made-up pictures, and their weights, whose squares add up to 1."""
+"""Side lengths of the patches in generated pictures, and their weights, whose squares add up to 1."""
 _ELEMENTS = 2
-"""Of a made-up sequence."""
+"""Number of elements of a generated sequence."""
 _NO_VALUES = "input {!r} is of type {}, for which no values can be generated: give some with --inputs FILE.npz"
 _WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
 class ModelSpecs(NamedTuple):
-    """What an ONNX file takes and gives."""
+    """Inputs and outputs of an ONNX file."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -49,22 +49,22 @@ class ModelSpecs(NamedTuple):
 
     @classmethod
     def of(cls, file: ModelFile) -> ModelSpecs:
-        """Return those of a file that was read."""
+        """Return the specs of a file that has been read."""
         return cls(file.inputs, file.outputs, file.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSizes:
-    """What the inputs of one call look like.
+    """Shapes and batch size of the inputs of one call.
 
     Parameters
     ----------
     inputs : tuple of TensorSpec
-        What is fed: the inputs, of a sequence its elements, of what is optional only what is given.
+        Tensors to feed: the inputs, the elements of a sequence, and optional inputs only if given.
     shapes : dict of str to tuple of int
-        Whole shape of each of them.
+        Full shape of each.
     batch : int
-        Examples in one call; 1 for a model that has no batch axis.
+        Examples per call; 1 for a model without a batch axis.
     batched : frozenset of str
         Inputs whose axis 0 is the batch.
     """
@@ -76,12 +76,12 @@ class InputSizes:
 
 
 def model_specs(model: Path) -> ModelSpecs:
-    """Read inputs and outputs of an ONNX file; its weights are not read.
+    """Read the inputs and outputs of an ONNX file, without its weights.
 
     Raises
     ------
     ModelLoadError
-        The file is missing, truncated, or its external data is not where it says.
+        The file is missing or truncated, or its external data is not where it says.
     """
     return ModelSpecs.of(modelfile.read(model))
 
@@ -95,22 +95,22 @@ def resolve_sizes(
 ) -> InputSizes:
     """Decide the size of every free dimension, without guessing.
 
-    The batch is the free dimension whose name says so (``batch``, ``N``, ...), else the free axis 0 of the inputs. In a
-    file without free dimensions it is axis 0 where all inputs and outputs that have axes agree on it.
+    The batch is the free dimension with a name like ``batch`` or ``N``, else the free axis 0 of the inputs. In a file
+    without free dimensions it is axis 0, if all inputs and outputs that have axes agree on its size.
 
-    A sequence has as many elements as shapes are given for (``x[0]``, ``x[1]``, ...). Where none is, it has two of the
-    shape that the file says, or is empty where it says none; what is optional is left out.
+    A sequence has as many elements as there are shapes given for it (``x[0]``, ``x[1]``, ...). Without any, it has two
+    of the shape stated in the file, or none if the file states no shape; optional inputs are left out.
 
     Parameters
     ----------
     specs : ModelSpecs
         See `model_specs`.
     batch : int, optional
-        Examples in one call. Left out, 1 or what the file has fixed.
+        Examples per call. Defaults to the size the file fixes, else 1.
     shapes : Mapping of str to tuple of int, optional
-        Whole shapes of some inputs.
+        Full shapes of some inputs.
     examples : Mapping of str to tuple of int, optional
-        Shapes of examples at hand: they decide what `shapes` leaves open, but not the batch.
+        Shapes of available examples: they decide what `shapes` leaves open, except the batch.
 
     Raises
     ------
@@ -166,32 +166,32 @@ def example_inputs(
     bounds: Mapping[str, int] | None = None,
     given: Container[str] = (),
 ) -> dict[str, Array]:
-    """Make up one call's inputs: the same for the same arguments.
+    """Generate the inputs of one call: the same for the same arguments.
 
-    Floats are standard normal (rounded to the type, without sign where it has none), integers uniform in [0, bound),
-    ``uint8`` uniform in [0, 256), booleans fair coins, texts drawn from a few words, and an integer scalar is 1. What
-    looks like images (1, 3 or 4 channels, at least 16 x 16) has patches of several sizes with edges, of mean 0 and
-    variance 1, or around 128 in ``uint8``: on white noise, networks for pictures answer nearly the same everywhere.
+    Floats are standard normal (rounded to the type, unsigned if it has no sign), integers uniform in [0, bound),
+    ``uint8`` uniform in [0, 256), booleans fair coin flips, texts drawn from a few words, and an integer scalar is 1.
+    Inputs that look like images (1, 3 or 4 channels, at least 16 x 16) have patches of several sizes with edges, of
+    mean 0 and variance 1, or around 128 in ``uint8``: on white noise, image networks answer nearly the same everywhere.
 
     Parameters
     ----------
     specs : tuple of TensorSpec
         The model's inputs.
     batch : int, default=1
-        Size of the free batch dimension, where `shapes` says nothing.
+        Size of the free batch dimension, unless `shapes` gives it.
     seed : int, default=0
-        Each input draws from a stream of its own, so that one more input does not change the others.
+        Each input draws from its own random stream, so one more input does not change the others.
     shapes : Mapping of str to tuple of int, optional
-        Whole shapes of inputs.
+        Full shapes of inputs.
     bounds : Mapping of str to int, optional
-        Exclusive upper bound of integer inputs, see `index_bounds`; 2 where nothing is said.
+        Exclusive upper bound of integer inputs, see `index_bounds`; 2 if not given.
     given : container of str
-        Inputs that are not made up.
+        Inputs that are not generated.
 
     Raises
     ------
     InputError
-        A dimension stays free, or no values can be made up for a type.
+        A dimension stays free, or no values can be generated for a type.
     """
     whole = dict(shapes or {})
     if any(spec.name not in whole for spec in specs):
@@ -206,7 +206,7 @@ def example_inputs(
 
 
 def index_bounds(model: Path) -> dict[str, int]:
-    """Find how large integer inputs may be: those that choose from a tensor of known size (token embeddings).
+    """Find bounds of integer inputs that index a tensor of known size (token embeddings).
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def take(array: Array, indices: np.ndarray[tuple[int], np.dtype[np.int64]], *, i
     Parameters
     ----------
     array : ndarray of shape (n_examples, ...)
-        Or of any shape where it has no batch axis.
+        Or of any shape if it has no batch axis.
     indices : ndarray of shape (n,), dtype int64
         Which examples; may repeat.
     is_batched : bool
@@ -252,14 +252,14 @@ def take(array: Array, indices: np.ndarray[tuple[int], np.dtype[np.int64]], *, i
 
 
 def _fed(specs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[TensorSpec]:
-    """Yield the tensors that are fed, with the shapes given where the file says nothing of them."""
+    """Yield the tensors to feed, with the given shapes where the file states none."""
     for spec in specs:
         names = spec.entries(shapes)
         if spec.kind == "sequence" and spec.ranked and not names:
             names = tuple(f"{spec.name}[{index}]" for index in range(_ELEMENTS))
         for name in names:
             shape = spec.shape if spec.ranked else shapes.get(name, ())
-            if spec.kind.endswith("sequence"):  # the same name means another size in each element
+            if spec.kind.endswith("sequence"):  # a dimension name may mean another size in each element
                 shape = tuple(f"{name}_{axis}" if isinstance(size, str) else size for axis, size in enumerate(shape))
             yield replace(spec, name=name, shape=shape, ranked=spec.ranked or name in shapes)
 
@@ -284,7 +284,7 @@ def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, .
 
 
 def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int], model: Path | None) -> None:
-    """Refuse free dimensions without a size, all of them at once."""
+    """Refuse free dimensions without a size, all in one message."""
     reasons, asking = [], []
     for spec in specs:
         if not spec.ranked:
@@ -300,13 +300,13 @@ def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int], model:
         proposed = proposed_sizes(model, specs, sizes) if model is not None and ranked == asking else {}
         example = f", for example {_options(asking, {**sizes, **proposed})}" if proposed else ""
         raise InputError(
-            f"{' and '.join(reasons)} that nothing decides: say {_options(asking, sizes)} with numbers for every "
+            f"{' and '.join(reasons)} that nothing determines: give {_options(asking, sizes)} with numbers for every "
             f"?{example}"
         )
 
 
 def _options(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> str:
-    """Return how shapes are given, with ? for what has no size."""
+    """Return the shape options to pass, with ? for each dimension without a size."""
     shapes = {
         spec.name: ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
         for spec in specs
@@ -315,7 +315,7 @@ def _options(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> str:
 
 
 def _require_room(specs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse inputs that this machine has no place for: each is copied to several processes."""
+    """Refuse inputs too large for the memory of this machine: each is copied to several processes."""
     sizes = {spec.name: 8 * math.prod(shapes[spec.name]) for spec in specs}
     if sum(sizes.values()) > memory_bytes() // 2:
         largest = max(sizes, key=lambda name: sizes[name])
@@ -368,7 +368,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
 
 
 def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the axes of height and width of what looks like pictures."""
+    """Return the height and width axes if the shape looks like pictures, else None."""
     if len(shape) == 4:
         for channels, axes in ((1, (2, 3)), (3, (1, 2))):
             if shape[channels] in (1, 3, 4) and min(shape[axis] for axis in axes) >= _LEAST_PICTURE:
@@ -388,7 +388,7 @@ def _pictures(shape: tuple[int, ...], axes: tuple[int, int], rng: np.random.Gene
 
 
 def _indexed(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the lengths of the axes of a tensor of `shape` that the second input of `node` holds indices into."""
+    """Return the lengths of the axes of `shape` that the second input of `node` indexes into."""
     numbers = {attribute.name: attribute.i for attribute in node.attribute}
     if node.op_type in _BY_COORDINATES:
         return shape[numbers.get("batch_dims", 0) :]

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one node, from the shapes of what it reads and writes."""
+"""Multiply-accumulates of one node, from the shapes of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ShapeOf: TypeAlias = "Callable[[onnx.NodeProto, str], Shape]"
 
 
 class NotCountedError(Exception):
-    """The MACs of a node are not known; the text says why."""
+    """The MACs of a node are unknown; the message says why."""
 
 
 def operator_name(node: onnx.NodeProto) -> str:
@@ -26,12 +26,12 @@ def operator_name(node: onnx.NodeProto) -> str:
 
 
 def macs_of(node: onnx.NodeProto, shape: ShapeOf) -> int:
-    """Count the multiply-accumulates of one node, which is no control flow, for the batch in its shapes.
+    """Count the multiply-accumulates of one node other than control flow, for the batch in its shapes.
 
     Raises
     ------
     NotCountedError
-        Its operator is not known, or not for such inputs; or `shape` raises it.
+        The operator is not supported, or not for these inputs; or `shape` raises it.
     """
     import onnx
 
@@ -55,7 +55,7 @@ def _formula(node: onnx.NodeProto) -> Callable[[onnx.NodeProto, ShapeOf], int] |
 
 
 def integer_attribute(node: onnx.NodeProto, name: str) -> int:
-    """Return an integer attribute of a node, 0 where it is not given."""
+    """Return an integer attribute of a node, 0 if absent."""
     return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
@@ -92,7 +92,7 @@ def _recurrence(node: onnx.NodeProto, shape: ShapeOf) -> int:
 
 
 def _attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
-    """Count query times key, and their product times value: inputs Q, K, V, mask, past_key."""
+    """Count query times key, and that product times value: inputs Q, K, V, mask, past_key."""
     keys = shape(node, node.input[1])[-2]
     if len(node.input) > 4 and node.input[4]:
         keys += shape(node, node.input[4])[-2]
@@ -100,7 +100,7 @@ def _attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
 
 
 def _projected_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
-    """Count the projections and both products: inputs X, weights, bias, mask, past; in 8 bits past is input 8."""
+    """Count the projections and both products: inputs X, weights, bias, mask, past (input 8 if quantised)."""
     batch, steps, _ = shape(node, node.input[0])
     past = 8 if node.op_type == "QAttention" else 4
     keys = steps + (shape(node, node.input[past])[-2] if len(node.input) > past and node.input[past] else 0)
@@ -114,18 +114,18 @@ def _multi_head_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
         raise NotCountedError("its query, key and value are packed")
     keys = shape(node, node.input[1])
     past = shape(node, node.input[6])[-2] if len(node.input) > 6 and node.input[6] else 0
-    # Keys that were projected before have a head axis of their own.
+    # Keys projected beforehand have their own head axis.
     read = (keys[-2] if len(keys) in (3, 4) else keys[1]) + past
     return read * (math.prod(shape(node, node.input[0])) + math.prod(shape(node, node.output[0])))
 
 
 def _grouped_query_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
-    """Count both products over the keys that the node hands on, in its second output."""
+    """Count both products over the keys in the second output of the node."""
     return 2 * shape(node, node.output[1])[-2] * math.prod(shape(node, node.output[0]))
 
 
 def _packed_product(node: onnx.NodeProto, shape: ShapeOf) -> int:
-    # Several weights share a byte: only the attribute says how many there are.
+    # Several weights share a byte: only the attribute gives their number.
     return math.prod(shape(node, node.output[0])) * integer_attribute(node, "K")
 
 
@@ -140,7 +140,7 @@ def _einsum(node: onnx.NodeProto, shape: ShapeOf) -> int:
     for term, name in zip(terms, node.input, strict=True):
         before, dots, after = term.partition("...")
         known = shape(node, name)
-        # Axes behind the dots are aligned at their end, as in broadcasting.
+        # Axes of the ellipsis are aligned at their end, as in broadcasting.
         hidden = [f"...{index}" for index in range(len(known) - len(before + after) if dots else 0, 0, -1)]
         for letter, size in zip([*before, *hidden, *after], known, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
@@ -154,7 +154,7 @@ def _linear(node: onnx.NodeProto, shape: ShapeOf) -> int:
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
 _FUSED = frozenset({"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
-"""What ONNX Runtime's optimiser writes."""
+"""Domains of the operators that ONNX Runtime's optimiser creates."""
 _UNCOUNTED = frozenset({"LinearAttention", "SVMClassifier", "SVMRegressor"})
 
 _FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
@@ -176,7 +176,7 @@ _FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "QLinearMatMul": _matrix_product,
     "RNN": _recurrence,
 }
-"""By operator; those without one that the standard knows multiply nothing."""
+"""By operator; other standard operators have no MACs, except `_UNCOUNTED`."""
 _FUSED_FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "Attention": _projected_attention,
     "ConvTransposeWithDynamicPads": _transposed_convolution,
@@ -201,7 +201,7 @@ _FUSED_FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "QGemm": _gemm,
     "TransposeMatMul": _matrix_product,
 }
-"""Of ONNX Runtime's own operators, beside those called as in the standard."""
+"""Formulas of ONNX Runtime's own operators; operators named as in the standard use `_FORMULAS`."""
 _WITHOUT_MACS = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax"}
     | {"BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout", "CDist", "ComplexMul", "ComplexMulConj"}
@@ -216,4 +216,4 @@ _WITHOUT_MACS = frozenset(
     | {"RotaryEmbedding", "SampleOp", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization"}
     | {"SkipSimplifiedLayerNormalization", "Softmax", "Transpose", "Trilu", "UnfoldTensor", "Unique", "Upsample"}
 )
-"""Of ONNX Runtime's own operators."""
+"""ONNX Runtime's own operators without MACs."""

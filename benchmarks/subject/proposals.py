@@ -1,7 +1,7 @@
-"""Sizes that a model may be called with, for a message that asks for them: never used without being given.
+"""Propose sizes for free dimensions, only for the message that asks the user for them: never used on their own.
 
-``python -m benchmarks.subject.proposals`` is a process of its own: only a run tells whether a model takes a size, and
-the one that asks holds no runtime.
+``python -m benchmarks.subject.proposals`` is a separate process: only a run shows whether a model accepts a size, and
+the parent process holds no runtime.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def proposed_sizes(
 ) -> dict[str, int]:
     """Return a size for each free dimension that lacks one, such that ONNX Runtime runs the model.
 
-    First what another input has at the same place, then usual sizes of pictures and series, then those of the model's
-    own weights.
+    Tried first are sizes of another input at the same axis, then usual sizes of pictures and series, then sizes of the
+    model's own weights.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ def proposed_sizes(
     specs : sequence of TensorSpec
         Its inputs.
     known : Mapping of str to int
-        Sizes that are decided.
+        Sizes already decided.
     timeout_s : float, default=30.0
-        Seconds until the search is given up.
+        Seconds after which the search is given up.
 
     Returns
     -------
     dict of str to int
-        Empty where none was found.
+        Empty if none was found.
     """
     question = {"model": str(model.resolve()), "specs": [asdict(spec) for spec in specs], "known": dict(known)}
     try:
@@ -72,7 +72,7 @@ def proposed_sizes(
 
 
 def main() -> None:
-    """Answer the parent."""
+    """Serve the parent process."""
     serve_parent({"propose": _propose})
 
 
@@ -82,7 +82,8 @@ def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str,
     file = modelfile.read(model)
     proto, serialised = file.proto, file.proto.SerializeToString()
     session = _session(model)
-    for chosen in islice(_choices(proto, specs, known), min(_MOST_TRIALS, 1 + _MOST_NODES // len(proto.graph.node))):
+    trials = min(_MOST_TRIALS, 1 + _MOST_NODES // max(1, len(proto.graph.node)))
+    for chosen in islice(_choices(proto, specs, known), trials):
         sizes = {**known, **chosen}
         shapes = {
             spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape) for spec in specs
@@ -93,7 +94,7 @@ def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str,
 
 
 def _choices(proto: onnx.ModelProto, specs: Sequence[TensorSpec], known: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield the first size of each dimension, then the same for all, then every combination."""
+    """Yield the first candidate of each dimension, then the same size for all, then every combination."""
     free = {size: spec for spec in specs for size in spec.shape if isinstance(size, str) and size not in known}
     own = sorted({size for size in _sizes_in(proto) if size > 1})
     candidates = []
@@ -118,7 +119,7 @@ def _choices(proto: onnx.ModelProto, specs: Sequence[TensorSpec], known: Mapping
 
 
 def _sizes_in(proto: onnx.ModelProto) -> Iterator[int]:
-    """Yield the sizes that a model names: of kernels, of its weights, and in shapes that it holds."""
+    """Yield the sizes that occur in a model: of kernels and weights, and in shape constants."""
     import onnx
 
     for graph in bodies(proto):
@@ -134,7 +135,7 @@ def _sizes_in(proto: onnx.ModelProto) -> Iterator[int]:
 
 
 def _agree(serialised: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether shapes can be inferred throughout, and no map of features is empty."""
+    """Return whether shape inference succeeds and no feature map is empty."""
     import onnx
 
     proto = onnx.ModelProto.FromString(serialised)

@@ -1,4 +1,4 @@
-"""Nodes that draw random numbers."""
+"""Find the nodes of a model that draw random numbers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DRAWING = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 _TRAINING = {"Dropout": 2, "BiasDropout": 4, "BitmaskBiasDropout": 4, "BitmaskDropout": 2}
-"""Which input switches training mode on; left out, it is off."""
+"""Index of the input that enables training mode; without it training mode is off."""
 
 
 def random_nodes(model: Path) -> tuple[str, ...]:
-    """Name the nodes of an ONNX file that draw random numbers, with their operators.
+    """Return the names and operators of the nodes of an ONNX file that draw random numbers.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def random_nodes(model: Path) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        For example ``"'noise' (RandomNormalLike)"``; a node without a name is called after its output.
+        For example ``"'noise' (RandomNormalLike)"``; a node without a name is named after its output.
     """
     proto = modelfile.read(model).proto
     off = {name for name, tensor in constants(proto) if _is_false(tensor)}

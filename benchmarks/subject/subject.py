@@ -1,4 +1,4 @@
-"""What is to be measured: said by the caller as a `SubjectSpec`, pinned down as a `Subject` with its hash."""
+"""What is to be measured: requested as a `SubjectSpec`, recorded as a `Subject` with its hash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SubjectSpec:
     Parameters
     ----------
     model : Path
-        The file; external data is found beside it.
+        The file; its external data lies beside it.
     label : str, optional
         Short name for tables; the file's stem by default.
     backend : str, default="ort"
@@ -30,13 +30,13 @@ class SubjectSpec:
     options : CompileOptions
         Defaults to fp32, one thread, CPU.
     batch : int, optional
-        Size of the free batch dimension. Left out, it is 1, or what the file has fixed.
+        Size of the free batch dimension. Defaults to the size the file fixes, else 1.
     shapes : Mapping of str to tuple of int
-        Whole shapes of inputs that have other free dimensions than the batch.
+        Full shapes of inputs with free dimensions other than the batch.
     cores : tuple of int, optional
-        Logical cores that its process is bound to.
+        Logical cores to pin its process to.
     given : GivenInputs
-        Inputs that are not to be made up.
+        Inputs given by the user instead of generated.
     """
 
     model: Path
@@ -50,7 +50,7 @@ class SubjectSpec:
 
 
 def identify(spec: SubjectSpec, batch: int, inputs: int = 1) -> Subject:
-    """Pin down what `spec` names; `batch` is the number of examples in one call, `inputs` how many calls differ."""
+    """Return the record of what `spec` names; `batch` is examples per call, `inputs` the number of different calls."""
     return Subject(
         label=spec.label or spec.model.stem,
         model=spec.model.name,
@@ -68,14 +68,14 @@ def identify(spec: SubjectSpec, batch: int, inputs: int = 1) -> Subject:
 
 
 def content_sha256(model: Path) -> str:
-    """Hash an ONNX file and, in the order of their names, the files that hold its external data.
+    """Hash an ONNX file and its external data files, in order of their names.
 
     Raises
     ------
     ModelLoadError
-        The file is missing or broken, or its external data is.
+        The file or its external data is missing or broken.
     """
     names = modelfile.external_files(modelfile.read(model).proto)
-    # What a link leads to has its data beside it, not beside the link.
+    # External data lies beside the target of a link, not beside the link.
     folder = model.resolve().parent
     return file_sha256(model, *(folder / name for name in names))

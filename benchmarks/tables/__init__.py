@@ -1,8 +1,8 @@
-"""How long a network of any widths takes, predicted from measured plans.
+"""Latency tables: predict the latency of a network at any widths from measured plans.
 
-`plan_space` says what of an ONNX file follows the widths, `narrow` makes the file of any plan, `anchors` sums a
-profile up by weighted layer, `fit` finds the staircases, `table` keeps and predicts, `build` does it all. `block` finds
-a runtime's blocks without a table, `aligned` rounds the counts of a pruned network to them.
+`plan_space` says which parts of an ONNX file depend on the widths, `narrow` makes the file of any plan, `anchors` sums
+a profile by weighted layer, `fit` fits staircases, `table` stores and predicts, `build` runs it all. `block` finds a
+runtime's channel block without a table, `aligned` rounds the counts of a pruned network to it.
 """
 
 __all__: list[str] = []

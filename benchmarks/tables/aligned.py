@@ -1,4 +1,4 @@
-"""What a pruned network would take if its counts filled the blocks of the runtime."""
+"""Predict the time of a pruned network with its counts rounded to fill the channel blocks of the runtime."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = ["aligned_plans", "kept_counts", "why_whole"]
 
 
 def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, str]) -> dict[str, int]:
-    """Read off a pruned ONNX file how many units of each group it keeps, and which residual blocks.
+    """Read from a pruned ONNX file how many units of each group it keeps, and which residual blocks.
 
     Parameters
     ----------
     space : PlanSpace
-        Of the dense file.
+        Plan space of the dense file.
     dense, pruned : Path
         ONNX files.
     same : Mapping of str to str
-        Which node of the dense file a node of the pruned one is.
+        Maps nodes of the pruned file to those of the dense one.
 
     Raises
     ------
     NotComparableError
         The pruned file is not the dense network with other widths.
     SettingError
-        A count is out of the range of its group.
+        A count is outside the range of its group.
     BackendError
         A file is missing or broken.
     """
@@ -78,7 +78,7 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
 
 
 def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[str, str]:
-    """Say of each weighted layer that keeps all its channels why it does, as far as the plan space knows."""
+    """Return why each weighted layer that keeps all its channels does so, as far as the plan space knows."""
     whole = space.whole
     why = {}
     for name, sizes in layer_sizes(modelfile.read(dense).proto.graph, space).items():
@@ -103,16 +103,16 @@ def aligned_plans(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> tuple[AlignedPlan, ...]:
-    """Predict the time of a plan as it is, and with its counts rounded to full blocks.
+    """Predict the time of a plan as it is and with its counts rounded to full blocks.
 
     Parameters
     ----------
     spec : SubjectSpec
         The dense ONNX file, the backend, its options and the inputs.
     space : PlanSpace
-        Of that file.
+        Plan space of that file.
     table : LatencyTable
-        Is refused on another machine, for another file or other options.
+        Refused on another machine, for another file or other options.
     counts : Mapping of str to int
         Kept units of each group, see `kept_counts`.
     where : str
@@ -120,9 +120,9 @@ def aligned_plans(
     verify : bool
         Whether each plan is also measured, in turn with the dense network.
     seed : int
-        Of the inputs.
+        Seed of the inputs.
     progress : callable, optional
-        Receives one short line for each step.
+        Receives one short line per step.
     processes, machine
         As in `benchmarks.tables.build.build_table`.
 
@@ -131,7 +131,7 @@ def aligned_plans(
     NotComparableError
         The table was measured for something else.
     RecordError, InputError, BackendError, WorkerError
-        As `benchmarks.tables.build.build_table`.
+        As in `benchmarks.tables.build.build_table`.
     """
     say = progress or (lambda _: None)
     plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
@@ -174,7 +174,7 @@ def _described(rounded: Rounding) -> str:
 
 
 def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
-    """Solve for the groups one after the other, each from a size in which it is the only unknown one."""
+    """Solve for the groups one by one, each from a size in which it is the only unknown."""
     counts: dict[str, int] = {}
     progress = True
     while progress:
@@ -190,7 +190,7 @@ def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
 
 
 def _up(space: PlanSpace, counts: Mapping[str, int], block: int) -> dict[str, int]:
-    """Return the smallest counts that keep everything and whose channels are a multiple of a block, or all."""
+    """Return the counts rounded up so that channels are a multiple of a block, at most all units."""
     steps = block_units(space, block)
     return {
         group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
@@ -206,5 +206,5 @@ def _cost_of(timer: PlanTimer, counts: Mapping[str, int]) -> Cost:
 
 
 def _macs_share(dense: Cost, plan: Cost) -> float | None:
-    """Return the MACs of a plan as a share of the dense network's; None where they are not known."""
+    """Return the MACs of a plan as a share of the dense network's; None if unknown."""
     return None if dense.unknown or plan.unknown or not dense.macs else plan.macs / dense.macs

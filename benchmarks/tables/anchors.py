@@ -1,7 +1,7 @@
-"""Which weighted layer each time of a profile belongs to.
+"""Assign each time of a profile to a weighted layer.
 
-A runtime fuses nodes differently from width to width: an addition is part of a convolution here and a layer of its own
-there. Summed up by weighted layer the times of all widths are comparable.
+A runtime fuses nodes differently at different widths: an addition may be part of a convolution or its own layer. Summed
+by weighted layer, the times of all widths are comparable.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def weight_slot(node: onnx.NodeProto, constants: frozenset[str]) -> int | None:
-    """Return which input of a node holds its weights; None for a node without."""
+    """Return which input of a node holds its weights; None if none does."""
     if node.op_type not in _WEIGHTED:
         return None
     return next((slot for slot in (1, 0) if node.input[slot] in constants), None)
 
 
 def anchors_of(graph: onnx.GraphProto) -> dict[str, str]:
-    """Map the name of each node to that of its weighted layer: itself, else the nearest before it, else ``""``."""
+    """Map each node name to its weighted layer: the node itself, else the nearest before it, else ``""``."""
     constants = frozenset(tensor.name for tensor in graph.initializer)
     made_by: dict[str, str] = {}
     anchors: dict[str, str] = {}
@@ -42,22 +42,22 @@ def anchors_of(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def anchor_times(layers: Sequence[LayerInfo], anchors: Mapping[str, str]) -> dict[str, float]:
-    """Sum the times of a profile up by weighted layer.
+    """Sum the times of a profile by weighted layer.
 
-    A layer of several weighted nodes counts for the first of them. What the runtime inserts (a change of layout) counts
-    for the layer that comes next: it is what needs it.
+    A layer of several weighted nodes counts for the first of them. What the runtime inserts (a layout conversion)
+    counts for the next layer, which needs it.
 
     Parameters
     ----------
     layers : sequence of LayerInfo
         In the order of execution.
     anchors : Mapping of str to str
-        Of the nodes, see `anchors_of`.
+        Weighted layer of each node, see `anchors_of`.
 
     Returns
     -------
     dict of str to float
-        Nanoseconds of one call by weighted layer; ``""`` is what comes before the first.
+        Nanoseconds of one call by weighted layer; ``""`` holds what comes before the first.
     """
     times: dict[str, float] = dict.fromkeys(anchors.values(), 0.0)
     waiting, latest = 0.0, ""

@@ -1,6 +1,6 @@
-"""How many channels a runtime computes together: from a table that is kept, or found with a small network.
+"""Number of channels a runtime computes together (its block): from a stored table, or measured on a small network.
 
-The small network is of convolutions, which are measured at many widths.
+The small network consists of convolutions, measured at many widths.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _WIDTH, _LENGTH = 96, 14
 _KERNELS = (1, 3, 1, 3, 1)
 _PLANS, _GRAINS = 25, (1, 4, 8, 16, 32)
 _TOO_FAR = 0.15
-"""Mean error on held-out plans beyond which the times show no block."""
+"""Mean error on held-out plans above which the times show no block."""
 _OPSET, _IR_VERSION = 17, 8
 
 
 class KnownBlock(NamedTuple):
-    """How many channels are computed together.
+    """Number of channels computed together, and how it is known.
 
     Parameters
     ----------
     size : int or None
-        1 where every channel costs the same; None: not known.
+        1 if every channel costs the same; None if unknown.
     source : {"table", "measured", "unknown"}
-        How that is known.
+        How the size is known.
     why : str
-        Why not, in words; empty where it is, or where the times follow no block.
+        Why it is unknown, in words; empty if it is known, or if the times follow no block.
     """
 
     size: int | None
@@ -65,18 +65,18 @@ def known_block(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> KnownBlock:
-    """Return the size of the blocks from the latency table that is kept for a network; without one it is measured.
+    """Return the block size from the stored latency table of a network, or measure it if there is none.
 
     Parameters
     ----------
     spec : SubjectSpec
         The network, the backend and its options.
     seed, processes, machine
-        As `find_block` has them.
+        As in `find_block`.
     say : callable
-        Receives the line that says which table is used, or that it is measured.
+        Receives the line that says which table is used, or that the block is measured.
     folder : Path, optional
-        Of tables; default: `benchmarks.tables.cache.tables_folder`.
+        Folder of tables; default: `benchmarks.tables.cache.tables_folder`.
     """
     if (kept := kept_table(spec, say=say, folder=folder, machine=machine)) is not None:
         path, table = kept
@@ -85,7 +85,7 @@ def known_block(
     try:
         size = find_block(spec, seed=seed, progress=say, processes=processes, machine=machine)
     except WorkerError as error:
-        why = "the layers are shorter than its clock tells" if error.kind == "OptionError" else str(error)
+        why = "the layers are shorter than its clock resolves" if error.kind == "OptionError" else str(error)
         return KnownBlock(None, "unknown", why)
     return KnownBlock(size, "unknown" if size is None else "measured")
 
@@ -98,14 +98,14 @@ def find_block(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> int | None:
-    """Measure a small network at many widths, and return the size of the blocks that its times follow.
+    """Measure a small network at many widths and return the block size that its times follow.
 
     Parameters
     ----------
     spec : SubjectSpec
         The backend and its options; the model is not used, and the small network is in fp32.
     seed : int
-        Of the widths.
+        Seed of the widths.
     progress : callable, optional
         Receives one short line.
     processes, machine
@@ -114,12 +114,12 @@ def find_block(
     Returns
     -------
     int or None
-        1 where every channel costs the same; None where the times follow no block, as on a busy machine.
+        1 if every channel costs the same; None if the times follow no block, as on a busy machine.
 
     Raises
     ------
     WorkerError
-        The backend refuses the network, or has no layer times.
+        The backend refuses the network, or reports no layer times.
     """
     say = progress or (lambda _: None)
     say(f"find out how many channels {spec.backend} computes together")
@@ -162,7 +162,7 @@ def _network() -> onnx.ModelProto:
 
 
 def _space(path: Path) -> PlanSpace:
-    """Each width between two convolutions is a group; those of the image and of the answer stay."""
+    """Return a plan space in which each width between two convolutions is a group; input and output stay."""
     groups = [f"g{i}" for i in range(len(_KERNELS) - 1)]
     axes = [(i, 0, group) for i, group in enumerate(groups)] + [(i + 1, 1, group) for i, group in enumerate(groups)]
     return PlanSpace(

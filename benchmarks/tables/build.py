@@ -1,4 +1,4 @@
-"""A latency table made from measured plans: two rounds of random ones, the second with the block size of the first."""
+"""Build a latency table from random measured plans, in two rounds; the second uses the block size of the first."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["build_table", "kept_table", "refine_table", "table_of"]
 _FEWEST = 20
 _FIRST_ROUND = 0.4
 _GRAINS = (32, 16, 8, 4, 1)
-"""Counts of the first round are multiples of these: full blocks of many sizes, and blocks partly filled."""
+"""Counts of the first round are multiples of these: full blocks of many sizes, and partly filled blocks."""
 _ABSENT = 0.25
-"""Share of the residual blocks that every other plan is without, where they can be left out."""
+"""Share of the removable residual blocks that every other plan leaves out."""
 _AROUND = 8
-"""Plans that are measured around a decided one."""
+"""Plans measured around a decided one."""
 
 
 def build_table(
@@ -43,35 +43,35 @@ def build_table(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> LatencyTable:
-    """Measure random plans and fit how the time of each layer follows the widths.
+    """Measure random plans and fit how the time of each layer depends on the widths.
 
     Parameters
     ----------
     spec : SubjectSpec
         The dense ONNX file, the backend, its options and the inputs.
     space : PlanSpace
-        What of the file follows the kept counts.
+        Which parts of the file depend on the kept counts.
     plans : int, default=40
         Plans to measure, at least 20.
     seed : int
-        Of the plans and of the inputs.
+        Seed of the plans and the inputs.
     progress : callable, optional
         ``progress(line, share_done)``.
     processes : callable
         Starts the process that runs the plans.
     machine : Machine, optional
-        Where it is measured; by default this one, under its lock.
+        Machine to measure on; by default this one, under its lock.
 
     Raises
     ------
     SettingError
         Too few plans.
     RecordError
-        The plan space is of another file.
+        The plan space belongs to another file.
     InputError, BackendError
-        The file is broken, or an input has a size that nobody gave.
+        The file is broken, or an input size was not given.
     WorkerError
-        The backend refuses the file, or has no layer times.
+        The backend refuses the file, or reports no layer times.
     """
     if plans < _FEWEST:
         raise SettingError(f"a table needs at least {_FEWEST} plans, got {plans}")
@@ -94,7 +94,7 @@ def build_table(
                 block = best_fit(runs, sized)[0].block
                 say(f"{spec.backend} computes {block} channels together")
             absent = _ABSENT if index % 2 else 0.0
-            if index % (plans // 3) == 0:  # the dense network again and again: a slow machine shows itself
+            if index % (plans // 3) == 0:  # repeat the dense network to notice a slowed machine
                 counts = space.whole
             elif index < first:
                 counts = draw(space, rng, block=_GRAINS[index % len(_GRAINS)], least=0.2, most=1.0, absent=absent)
@@ -118,21 +118,21 @@ def table_of(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> LatencyTable:
-    """Return a table that was measured before for the same network, backend, options and machine, or measure one.
+    """Return the stored table for the same network, backend, options and machine, or measure one.
 
     Parameters
     ----------
     spec, space, plans, seed, progress, processes, machine
-        As `build_table` has them.
+        As in `build_table`.
     say : callable
         Receives the line that says which table is used, or why one is measured.
     folder : Path, optional
-        Of tables; default: `benchmarks.tables.cache.tables_folder`.
+        Folder of tables; default: `benchmarks.tables.cache.tables_folder`.
 
     Raises
     ------
     SettingError, RecordError, InputError, BackendError, WorkerError
-        As `build_table`; or a new table cannot be kept.
+        As in `build_table`; or a new table cannot be stored.
     """
     machine = machine or ThisMachine()
     key = _key_here(spec, space.model_sha256, space.graph, say, machine)
@@ -149,17 +149,17 @@ def table_of(
 def kept_table(
     spec: SubjectSpec, *, say: Say = lambda _: None, folder: Path | None = None, machine: Machine | None = None
 ) -> tuple[Path, LatencyTable] | None:
-    """Return the newest table that is kept for a network on this backend and machine, of whatever plan space.
+    """Return the newest stored table of a network for this backend and machine, of any plan space.
 
     Parameters
     ----------
     spec, say, folder, machine
-        As `table_of` has them.
+        As in `table_of`.
 
     Raises
     ------
     InputError, BackendError
-        The file is broken, or an input has a size that nobody gave.
+        The file is broken, or an input size was not given.
     """
     sha256 = content_sha256(spec.model)
     candidates = [
@@ -174,7 +174,7 @@ def kept_table(
 
 
 def _key_here(spec: SubjectSpec, model_sha256: str, graph: str, say: Say, machine: Machine) -> TableKey:
-    """Return what a table has to be good for to be used here and now."""
+    """Return the key that a table needs to be used here and now."""
     device = spec.options.device
     with machine.measuring(f"a latency table of {spec.model}", say) as observer:
         fingerprinted = fingerprint(observer.environment(gpu=device.startswith("cuda")))
@@ -191,22 +191,22 @@ def refine_table(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> LatencyTable:
-    """Measure a decided plan by layer, and others around it, and fit the table anew with them, the block as it is.
+    """Measure a decided plan by layer and others around it, and refit the table with them, keeping its block.
 
     Parameters
     ----------
     table : LatencyTable
-        Decided the plan.
+        Table that decided the plan.
     timer : PlanTimer
-        Of the same network, backend, options and machine.
+        Timer of the same network, backend, options and machine.
     counts : Mapping of str to int
         The plan.
     share : float
-        What `PlanTimer.share` measured of it.
+        Its time share as measured by `PlanTimer.share`.
     seed : int
-        Of the plans around it.
+        Seed of the plans around it.
     say : callable
-        Receives one short line for each plan.
+        Receives one short line per plan.
     """
     rng, begin = random.Random(seed), timer.now_s()
     space, dense_ns = timer.narrower.space, table.measured_dense_ns

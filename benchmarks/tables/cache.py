@@ -1,4 +1,4 @@
-"""Latency tables measured before, found again by what decides them."""
+"""Stored latency tables, looked up by everything they depend on."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ __all__ = ["find_table", "keep", "keep_table", "kept_tables", "tables_folder"]
 
 
 def tables_folder() -> Path:
-    """Return where tables are kept: ``tables`` in the folder for what is remembered about this machine."""
+    """Return where tables are stored: ``tables`` in the state folder of this machine."""
     return state_folder() / "tables"
 
 
 def find_table(
     key: TableKey, space: PlanSpace, plans: int, folder: Path | None = None
 ) -> tuple[LatencyTable | None, str]:
-    """Look for a table that was measured for just this.
+    """Look for a table measured for exactly this key, plan space and number of plans.
 
     Parameters
     ----------
     key : TableKey
-        Content of the network's file, backend and its version, options, machine.
+        Model file content, backend and its version, options, machine.
     space : PlanSpace
-        What of the file follows the widths.
+        Which parts of the file depend on the widths.
     plans : int
-        How many plans a table is made of.
+        Number of plans a table is made of.
     folder : Path, optional
         Default: `tables_folder`.
 
     Returns
     -------
     (LatencyTable or None, str)
-        And a line that says which one, or why there is none.
+        The table, and a line that says which one it is or why there is none.
     """
     folder = folder or tables_folder()
     path = folder / _name(key, space, plans)
@@ -60,7 +60,7 @@ def find_table(
 
 
 def keep_table(table: LatencyTable, space: PlanSpace, plans: int, folder: Path | None = None) -> Path:
-    """Keep a table; it takes the place of an older one for the same, whole or not at all.
+    """Store a table, atomically replacing an older one with the same key.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def keep_table(table: LatencyTable, space: PlanSpace, plans: int, folder: Path |
 
 
 def keep(record: Record, path: Path) -> None:
-    """Write a record into a folder that is made where it is missing.
+    """Write a record, creating its folder if missing.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def keep(record: Record, path: Path) -> None:
 
 
 def kept_tables(folder: Path | None = None) -> Iterator[tuple[Path, LatencyTable]]:
-    """Yield every table that is kept and its file, the newest first; files of other versions are passed over."""
+    """Yield every stored table and its file, newest first; files of other versions are skipped."""
     paths = (folder or tables_folder()).glob("*.json")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:

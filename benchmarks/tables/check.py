@@ -1,4 +1,4 @@
-"""A latency table held against plans that it has not seen."""
+"""Check a latency table against plans it has not seen."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def check_table(
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> tuple[HeldOut, tuple[MeasuredPlan, ...]]:
-    """Measure new plans and compare with what the table predicts.
+    """Measure new plans and compare them with the predictions of the table.
 
     Parameters
     ----------
     table : LatencyTable
-        Is refused on another machine, for another file or other options.
+        Refused on another machine, for another file or other options.
     spec : SubjectSpec
         The dense ONNX file, the backend and its options.
     space : PlanSpace
-        What of the file follows the kept counts.
+        Which parts of the file depend on the kept counts.
     where : str
         What the table was read from, for the message.
     plans : int, default=10
         Plans to measure.
     seed : int, default=1
-        Of the plans.
+        Seed of the plans.
     progress : callable, optional
-        Receives one short line for each plan.
+        Receives one short line per plan.
     processes, machine
         As in `benchmarks.tables.build.build_table`.
 
@@ -55,7 +55,7 @@ def check_table(
     NotComparableError
         The table was measured for something else.
     RecordError, InputError, BackendError, WorkerError
-        As `benchmarks.tables.build.build_table`.
+        As in `benchmarks.tables.build.build_table`.
     """
     say = progress or (lambda _: None)
     rng = random.Random(seed)

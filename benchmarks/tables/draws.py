@@ -1,4 +1,4 @@
-"""Random plans whose times a table is fitted to."""
+"""Draw the random plans that a table is fitted to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NARROWEST = 0.1
 
 
 def block_units(space: PlanSpace, block: int) -> dict[str, int]:
-    """Return how many units of each group make whole blocks of channels, where a unit has the fewest channels."""
+    """Return how many units of each group make whole channel blocks, where its units have the fewest channels."""
     widths: dict[str, int] = {}
     for place in space.places:
         for group, width in place.size.terms:
@@ -23,7 +23,7 @@ def block_units(space: PlanSpace, block: int) -> dict[str, int]:
 
 
 def aligned(space: PlanSpace, shares: Mapping[str, float], block: int) -> dict[str, int]:
-    """Return the counts nearest to shares of the full sizes whose channels are a multiple of a block, or all."""
+    """Return the counts nearest to shares of the full sizes, with channels a multiple of a block, or all units."""
     counts = {}
     for group, step in zip(space.groups, block_units(space, block).values(), strict=True):
         count = max(round(shares[group.name] * group.n_units / step), 1) * step
@@ -48,15 +48,15 @@ def draw(
     space : PlanSpace
         The groups.
     rng : Random
-        Is moved on.
+        Random generator, advanced in place.
     block : int
         Channels that counts are a multiple of.
     least, most : float
-        Width of the network, as a share.
+        Range of the network's width, as a share.
     spread : float
-        How far a group may be from it.
+        How far a group may be from that width.
     absent : float
-        How likely a residual block is left out, of those that can be.
+        Probability that each removable residual block is left out.
     """
     width = rng.uniform(least, most)
     shares = {group.name: min(1.0, max(_NARROWEST, width + rng.uniform(-spread, spread))) for group in space.groups}
@@ -65,18 +65,18 @@ def draw(
 
 
 def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *, block: int) -> dict[str, int]:
-    """Draw a plan around another one: every group keeps its count, or goes a block of channels up or down.
+    """Draw a plan around another one: each group keeps its count or moves one channel block up or down.
 
     Parameters
     ----------
     space : PlanSpace
         The groups.
     rng : Random
-        Is moved on.
+        Random generator, advanced in place.
     counts : Mapping of str to int
         The plan.
     block : int
-        Channels.
+        Channels per block.
     """
     steps = block_units(space, block)
     sizes = {group.name: group.n_units for group in space.groups}

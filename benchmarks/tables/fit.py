@@ -1,9 +1,9 @@
-"""Staircases of layer times over kept counts, with the block size that explains the measured plans best.
+"""Fit staircases of layer times over kept counts, with the block size that explains the measured plans best.
 
-A kernel computes channels in blocks, so the time of a layer grows by steps: with X and Y the blocks of its input and
-output channels, ``t = a + b*X + c*Y + d*X*Y``. Where channels are off a multiple of the block or of a smaller size a
-runtime takes another kernel, which computes them one by one: with x and y the channels that are off, in blocks and
-parts of blocks, and else 0, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
+A kernel computes channels in blocks, so the time of a layer grows in steps: with X and Y the blocks of its input and
+output channels, ``t = a + b*X + c*Y + d*X*Y``. If the channels are not a multiple of the block or of a smaller size, a
+runtime uses another kernel, which computes them one by one: with x and y the channels off the multiple, in blocks and
+parts of blocks, and 0 otherwise, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from benchmarks.tables.table import HeldOut, LayerTime, MeasuredPlan, Steps, Ter
 __all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quality"]
 
 BLOCKS = (1, 4, 8, 16, 32, 64)
-"""Block sizes that are tried."""
+"""Block sizes to try."""
 _OFF = (4, 8)
-"""Smaller sizes that channels may have to be a multiple of."""
+"""Smaller sizes that channels may need to be a multiple of."""
 
 _FOLDS = 5
 _NEAR = 4.0
-"""Weight of a run of a plan like the one that is looked for."""
+"""Weight of a run of a plan near the one sought."""
 _LIKELY_BASE = 0.03
-"""Of the dense network's time."""
+"""Plausible base, as a share of the dense network's time."""
 _FAR_OFF = 2.0
-"""Times the median residual."""
+"""Multiple of the median residual beyond which a run is down-weighted."""
 _AS_GOOD = 1.2
-"""Of block sizes whose error is that close to the smallest the largest is taken: times of fuller blocks vary less."""
+"""The largest block size with an error within this factor of the smallest wins: times of fuller blocks vary less."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One plan as it was measured.
+    """One measured plan.
 
     Parameters
     ----------
     counts : Mapping of str to int
-        Of every group.
+        Kept units of every group.
     layers_ns : Mapping of str to float
-        By weighted layer.
+        Time of each weighted layer.
     share : float
         Time of an unprofiled call, as a share of the dense network's in turn with it.
     dense_ns : float
-        The dense network's fastest call there.
+        The dense network's fastest call in that comparison.
     backend_version : str, optional
-        Of the runtime that ran it.
+        Version of the runtime.
     """
 
     counts: Mapping[str, int]
@@ -69,11 +69,11 @@ class Run:
 
     @classmethod
     def of(cls, plan: MeasuredPlan, dense_ns: float) -> Run:
-        """Return what a table keeps of a run as it was measured; `dense_ns` is that of the table."""
+        """Return the run behind a plan stored in a table; `dense_ns` is that of the table."""
         return cls(counts=plan.counts, layers_ns=plan.layers_ns, share=plan.whole_ns / dense_ns, dense_ns=plan.dense_ns)
 
     def beside(self, predicted_ns: float, dense_ns: float) -> MeasuredPlan:
-        """Return what is kept of it, beside what was predicted; `dense_ns` is the dense network's time."""
+        """Return the record to store, with the predicted time; `dense_ns` is the dense network's time."""
         return MeasuredPlan(
             counts=dict(self.counts),
             whole_ns=max(1.0, self.share * dense_ns),
@@ -85,7 +85,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """What was fitted to some runs."""
+    """Model of layer times fitted to some runs."""
 
     block: int
     off: int
@@ -99,14 +99,14 @@ class Fit:
 
 
 class LayerSizes(NamedTuple):
-    """What the time of a weighted layer follows.
+    """What the time of a weighted layer depends on.
 
     Parameters
     ----------
     axes : tuple of Size
-        Sizes of its weights that follow the counts: none, one or two.
+        Sizes of its weights that depend on the counts: none, one or two.
     block : BlockPlace, optional
-        Residual block that it is in, if that can be left out.
+        Its residual block, if that can be left out.
     """
 
     axes: tuple[Size, ...] = ()
@@ -114,20 +114,20 @@ class LayerSizes(NamedTuple):
 
 
 def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, LayerSizes]:
-    """Return for each weighted layer what its time follows.
+    """Return for each weighted layer what its time depends on.
 
     Parameters
     ----------
     graph : GraphProto
-        Of the dense network.
+        Graph of the dense network.
     space : PlanSpace
-        Made for it.
+        Its plan space.
     """
     constants = frozenset(tensor.name for tensor in graph.initializer)
     block_of = {node: block for block in space.blocks for node in block.nodes}
     grouped = {
         place.node for place in space.places if isinstance(place, AttributePlace) and place.name == "group"
-    }  # depthwise: its groups follow the counts
+    }  # depthwise: its groups depend on the counts
     sizes = {"": LayerSizes()}
     for index, node in enumerate(graph.node):
         if (slot := weight_slot(node, constants)) is not None:
@@ -147,7 +147,7 @@ def best_fit(
     blocks: Sequence[int] = BLOCKS,
     near: Sequence[Run] = (),
 ) -> tuple[Fit, HeldOut, tuple[float, ...]]:
-    """Fit the runs with the block size that predicts held-out runs best, their layers and as a whole.
+    """Fit the runs with the block size that best predicts held-out runs, by layer sum and whole time.
 
     Parameters
     ----------
@@ -158,12 +158,12 @@ def best_fit(
     blocks : sequence of int
         Block sizes to try.
     near : sequence of Run
-        More runs, of plans like the one that is looked for: each counts as much as several others.
+        More runs, of plans near the one sought; each weighs as much as several others.
 
     Returns
     -------
     (Fit, HeldOut, tuple of float)
-        The fit to all runs, how well plans are predicted by fits without them, and these predictions in nanoseconds.
+        The fit to all runs, the held-out errors, and the held-out predictions in nanoseconds.
     """
     dense_ns = dense_of([*runs, *near])
     layers = np.array([sum(run.layers_ns.values()) for run in runs])
@@ -172,7 +172,7 @@ def best_fit(
     errors: dict[tuple[int, int], float] = {}
     for block in blocks:
         for off in sorted({block, *(size for size in _OFF if size < block)}):
-            look()  # the machine is held, so nobody else speaks for a fit that takes long
+            look()  # the machine is held: nothing else reports progress during a long fit
             sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
             predictions[block, off] = whole
             errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
@@ -185,12 +185,12 @@ def best_fit(
 
 
 def dense_of(runs: Sequence[Run]) -> float:
-    """Return nanoseconds of the dense network: its fastest call beside any of the plans."""
+    """Return nanoseconds of the dense network: its fastest call over all plans."""
     return min(run.dense_ns for run in runs)
 
 
 def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Floats) -> HeldOut:
-    """Return how far predicted times are off, as a share of the measured ones."""
+    """Return the errors of predicted times, as a share of the measured ones."""
     first, second = np.asarray(predicted, float), np.asarray(measured, float)
     apart = np.abs(first / second - 1)
     ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
@@ -205,9 +205,9 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
 def _held_out(
     runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
 ) -> tuple[Floats, Floats]:
-    """Return predicted sums of the profiled layers and whole times, in nanoseconds."""
+    """Return held-out predictions of layer sums and whole times, in nanoseconds."""
     sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
-    # Plans that are drawn alike come at even distances: those of one fold are of all kinds.
+    # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each.
     folds = [(index + index // _FOLDS) % _FOLDS for index in range(len(runs))]
     for fold in range(_FOLDS):
         rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
@@ -242,14 +242,14 @@ def _fit(
 
 
 def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: float) -> tuple[float, float]:
-    """Return base and scale that make whole times, in nanoseconds, of sums of profiled layers.
+    """Return the base and scale that map sums of profiled layers to whole times, in nanoseconds.
 
-    The profiler adds a time to every layer, so the base is below 0 where that is more than what a call takes besides.
+    The profiler adds time to every layer; the base is below 0 if that exceeds the time of a call outside its layers.
     """
     whole = np.array([run.share for run in runs]) * dense_ns
     matrix, ones = np.stack([np.ones(len(runs)), summed], axis=1) / whole[:, None], np.ones(len(runs))
     _, alone = _robust(matrix * [0, 1], ones, weights, _least_squares)
-    # The noisier the times, the more a base is doubted.
+    # The noisier the times, the more the base is pulled to 0.
     doubt = float(np.median(np.abs(alone * matrix[:, 1] - 1))) / (_LIKELY_BASE * dense_ns)
     matrix, ones = np.vstack([matrix, [doubt, 0]]), np.append(ones, 0.0)
     base, scale = _robust(matrix, ones, np.append(weights, 1.0), _least_squares)
@@ -262,7 +262,7 @@ def _least_squares(matrix: Floats, target: Floats) -> Floats:
 
 
 def _robust(matrix: Floats, target: Floats, weights: Floats, solve: Callable[[Floats, Floats], Floats]) -> Floats:
-    """Solve twice; what is far off the first time, as a busy machine makes it, counts less the second time."""
+    """Solve twice; outliers of the first solution, as on a busy machine, count less in the second."""
     off = np.abs(matrix @ solve(matrix * weights[:, None], target * weights) - target)
     weights = weights / np.maximum(1.0, off / max(_FAR_OFF * float(np.median(off)), 1e-9))
     return solve(matrix * weights[:, None], target * weights)
@@ -293,7 +293,7 @@ def _fit_layer(
 
 
 def _bundles(sizes: Sequence[Size], block: int, off: int) -> list[tuple[Term, ...]]:
-    """Return the terms that share one coefficient, with a time of one nanosecond each."""
+    """Return groups of terms that share one coefficient, each term with a time of one nanosecond."""
     blocks = [_blocks(size, block) for size in sizes]
     singles = [_off(size, off) if off > 1 else () for size in sizes]
     bundles = [(Term(ns=1),), *blocks, *singles]
@@ -303,7 +303,7 @@ def _bundles(sizes: Sequence[Size], block: int, off: int) -> list[tuple[Term, ..
 
 
 def _in_block(term: Term, block: BlockPlace) -> Term:
-    """Return a term that is 0 where the block is left out."""
+    """Return a term that is 0 if the residual block is left out."""
     if any(factor.group in block.groups for factor in term.factors):
         return term
     return Term(ns=term.ns, factors=(Steps(group=block.name, width=1), *term.factors))
@@ -314,7 +314,7 @@ def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def _off(size: Size, off: int) -> tuple[Term, ...]:
-    """Return the channels that are off a multiple, of a size that follows one group."""
+    """Return the term for channels off the multiple, for a size that depends on one group."""
     if len(size.terms) != 1:
         return ()
     ((group, width),) = size.terms

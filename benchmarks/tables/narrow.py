@@ -1,6 +1,6 @@
-"""`Narrower`: the ONNX file of a network with other widths, made by slicing the constants of the dense one.
+"""`Narrower`: makes the ONNX file of a network with other widths by slicing the constants of the dense one.
 
-How fast a network is depends on how many channels stay, not on which: the first ones are kept.
+Speed depends on how many channels stay, not on which: the first ones are kept.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["Narrower", "drop_idle_relus"]
 
 
 class Narrower:
-    """Makes the ONNX file of any kept counts of one network.
+    """Makes the ONNX file of one network for any kept counts.
 
     Parameters
     ----------
     dense : Path
         ONNX file of the whole network.
     space : PlanSpace
-        What of it follows the counts.
+        Which parts of it depend on the counts.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Narrower:
                 self._cuts[place.node, place.input].append(place)
 
     def model(self, counts: Mapping[str, int]) -> onnx.ModelProto:
-        """Return the network whose groups keep `counts` units, without the blocks of count 0; others are whole.
+        """Return the network with `counts` kept units, without blocks of count 0; groups not named are whole.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Narrower:
             for slot, name in enumerate(node.input):
                 if name in self._constants:
                     array = _cut(self._constants[name], self._cuts.get((index, slot), ()), counts)
-                    # A constant that several nodes read may have to be cut differently for each.
+                    # A constant read by several nodes may need a different cut for each.
                     values = array.tobytes() if array.dtype.kind in "iu" else b""
                     key = (name, array.shape, values)
                     if key not in names:
@@ -95,7 +95,7 @@ class Narrower:
 
 
 def _leave_out(graph: onnx.GraphProto, blocks: Sequence[BlockPlace], nodes: Collection[int]) -> None:
-    """Drop the nodes, let what read a block's sum read what goes on alone, and drop a ReLU without use after it."""
+    """Drop the nodes, feed readers of a block's sum with its skip input, and drop ReLUs made redundant."""
     instead = {block.replaced: block.by for block in blocks}
     for index in sorted(nodes, reverse=True):
         del graph.node[index]
@@ -104,7 +104,7 @@ def _leave_out(graph: onnx.GraphProto, blocks: Sequence[BlockPlace], nodes: Coll
 
 
 def drop_idle_relus(graph: onnx.GraphProto) -> None:
-    """Drop each ReLU whose input is that of another one, or the largest of them; changes the graph."""
+    """Drop each ReLU whose input comes from another ReLU, also through a max-pool; changes the graph."""
     outputs = {output.name for output in graph.output}
     positive: set[str] = set()
     instead: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Least squares with coefficients that are not negative."""
+"""Non-negative least squares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def non_negative_least_squares(matrix: Floats, target: Floats) -> Floats:
     matrix : ndarray of shape (rows, columns), dtype float64
         Few columns.
     target : ndarray of shape (rows,), dtype float64
-        What is fitted.
+        Values to fit.
 
     Returns
     -------

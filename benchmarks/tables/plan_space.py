@@ -1,7 +1,7 @@
 """`PlanSpace`: which numbers of a dense ONNX file change with the kept counts of its channel groups, and how.
 
-Written by the side that prunes, read by the side that measures: with it a network of any widths is made from the dense
-file, without the network's code.
+The pruning side writes it, the measuring side reads it to make a network of any widths from the dense file, without the
+network's code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Size(Record):
     terms: tuple[tuple[str, int], ...] = Field((), description="group, and what one of its units adds")
 
     def __call__(self, counts: Mapping[str, int]) -> int:
-        """Return the size where the groups keep `counts` units; all groups of `terms` are in it."""
+        """Return the size for the kept `counts`, which name all groups of `terms`."""
         return self.base + sum(each * counts[group] for group, each in self.terms)
 
 
@@ -34,23 +34,23 @@ class AxisPlace(Record):
 
     kind: Literal["axis"] = "axis"
     node: NonNegativeInt = Field(description="index of the node in the graph")
-    input: NonNegativeInt = Field(description="which of its inputs")
+    input: NonNegativeInt = Field(description="index of the node's input")
     axis: NonNegativeInt
     size: Size
 
 
 class ValuePlace(Record):
-    """One element of an integer constant that a node reads: of a shape, of sizes to split into."""
+    """One element of an integer constant that a node reads: of a shape or of split sizes."""
 
     kind: Literal["value"] = "value"
     node: NonNegativeInt
     input: NonNegativeInt
-    index: NonNegativeInt = Field(description="of the flattened constant")
+    index: NonNegativeInt = Field(description="index into the flattened constant")
     size: Size
 
 
 class AttributePlace(Record):
-    """An integer attribute of a node, or one element of a list of them: `group` of a depthwise convolution."""
+    """An integer attribute of a node, or one element of a list, such as `group` of a depthwise convolution."""
 
     kind: Literal["attribute"] = "attribute"
     node: NonNegativeInt
@@ -71,37 +71,37 @@ class GroupRange(Record):
 
 
 class BlockPlace(Record):
-    """A residual block ``x + f(x)`` that can be left out, so that ``x`` goes on alone."""
+    """A residual block ``x + f(x)`` that can be left out, so that only ``x`` remains."""
 
     name: str
-    groups: tuple[str, ...] = Field(description="that go with it")
-    nodes: tuple[NonNegativeInt, ...] = Field(description="indices in the graph: of f, and of the addition")
+    groups: tuple[str, ...] = Field(description="groups that are removed with it")
+    nodes: tuple[NonNegativeInt, ...] = Field(description="indices in the graph: the nodes of f, and the addition")
     replaced: str = Field(description="the sum")
     by: str = Field(description="x")
 
 
 class PlanSpace(Filed):
-    """What of a dense ONNX file follows the kept counts of the groups of its network.
+    """Which parts of a dense ONNX file depend on the kept counts of the groups of its network.
 
-    Counts of a residual block are 1 where it is there and 0 where it is left out, with the groups that go with it.
+    The count of a residual block is 1 if it is present, and 0 if it is left out together with its groups.
     """
 
     what = "plan space"
 
     version: Literal[1] = 1
-    model_sha256: str = Field(description="of the dense ONNX file and its external data")
+    model_sha256: str = Field(description="hash over the dense ONNX file and its external data")
     graph: str = Field(description="fingerprint of the traced network whose groups are named")
     groups: tuple[GroupRange, ...]
     places: tuple[Place, ...]
-    blocks: tuple[BlockPlace, ...] = Field((), description="those whose absence is to be measured")
+    blocks: tuple[BlockPlace, ...] = Field((), description="residual blocks whose absence is to be measured")
 
     @property
     def whole(self) -> dict[str, int]:
-        """Every group at its full size, every block there."""
+        """Every group at its full size, every residual block present."""
         return {group.name: group.n_units for group in self.groups} | {block.name: 1 for block in self.blocks}
 
     def complete(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Return `counts` with what it leaves out whole, and 0 for the groups that go with a block.
+        """Return `counts` with missing groups and blocks whole, and 0 for the groups of left-out blocks.
 
         Raises
         ------

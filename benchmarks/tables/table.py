@@ -1,4 +1,4 @@
-"""`LatencyTable`: how long a network takes at any widths on one backend of one machine; kept as JSON."""
+"""`LatencyTable`: predicts the latency of a network at any widths on one backend and machine; stored as JSON."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ __all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "Tab
 
 
 class Steps(Record):
-    """How many blocks of channels a group fills in a layer, or those that another kernel computes one by one."""
+    """Number of channel blocks a group fills in a layer, or of channels run by a slower kernel off the multiple."""
 
     group: str
     width: PositiveInt = Field(description="channels of one unit")
     off: NonNegativeInt = Field(
-        0, description="if not 0: no block where channels are a multiple of it, else parts of a block count as parts"
+        0,
+        description="if not 0: no blocks where channels are a multiple of it, otherwise fractions of a block count too",
     )
 
     def __call__(self, counts: Mapping[str, int], block: int) -> float:
-        """Return the number at these kept counts."""
+        """Return that number for these kept counts."""
         channels = self.width * counts[self.group]
         if self.off:
             return channels / block if channels % self.off else 0.0
@@ -33,10 +34,10 @@ class Steps(Record):
 
 
 class Term(Record):
-    """A time that grows with the product of numbers of blocks."""
+    """A time proportional to a product of block numbers."""
 
     ns: NonNegativeFloat
-    factors: tuple[Steps, ...] = Field((), max_length=2, description="groups, or a residual block that is there (1)")
+    factors: tuple[Steps, ...] = Field((), max_length=2, description="groups, or a residual block (1 if present)")
 
     def __call__(self, counts: Mapping[str, int], block: int) -> float:
         """Return nanoseconds at these kept counts."""
@@ -47,10 +48,10 @@ class Term(Record):
 
 
 class LayerTime(Record):
-    """The time of one weighted layer, with what the runtime runs between it and the next one."""
+    """The time of one weighted layer, including what runs between it and the next one."""
 
     name: str = Field(description="ONNX node; empty for what comes before the first weighted one")
-    share: NonNegativeFloat = Field(description="of the dense network's layers")
+    share: NonNegativeFloat = Field(description="share of the time of the dense network's layers")
     error: NonNegativeFloat = Field(description="mean absolute error of the fit, as a share of the layer's time")
     terms: tuple[Term, ...]
 
@@ -60,27 +61,29 @@ class LayerTime(Record):
 
 
 class MeasuredPlan(Record):
-    """A plan that was run for the table."""
+    """A plan that was measured for the table."""
 
     counts: dict[str, int]
-    whole_ns: PositiveFloat = Field(description="an unprofiled call, from its share of the dense network's in turn")
-    dense_ns: PositiveFloat = Field(description="the dense network's fastest call in turn with it")
-    layers_ns: dict[str, NonNegativeFloat] = Field(description="of the profiled layers")
-    predicted_ns: PositiveFloat = Field(description="by a table made without this plan; if `near`, with it")
-    near: bool = Field(False, description="drawn around a plan that was decided by the table, to refine it there")
+    whole_ns: PositiveFloat = Field(
+        description="time of an unprofiled call, from its ratio to the dense network measured alternately"
+    )
+    dense_ns: PositiveFloat = Field(description="fastest call of the dense network, measured alternately with it")
+    layers_ns: dict[str, NonNegativeFloat] = Field(description="time of each profiled layer")
+    predicted_ns: PositiveFloat = Field(description="predicted by a table made without this plan; if `near`, with it")
+    near: bool = Field(False, description="drawn around a plan chosen with the table, to refine the table there")
 
 
 class HeldOut(Record):
-    """How well plans are predicted by a table that was made without them."""
+    """How well a table predicts plans that were held out of its fit."""
 
     n_plans: PositiveInt
     mape: NonNegativeFloat = Field(description="mean absolute error as a share")
     worst: NonNegativeFloat
-    rank_correlation: float = Field(ge=-1, le=1, description="Spearman")
+    rank_correlation: float = Field(ge=-1, le=1, description="Spearman's")
 
 
 class TableKey(Record):
-    """What a table is good for: it is refused for anything else."""
+    """What a table was measured for; it is refused for anything else."""
 
     model_sha256: str
     graph: str
@@ -90,12 +93,12 @@ class TableKey(Record):
     threads: PositiveInt
     device: str
     batch: PositiveInt
-    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict, description="of the inputs")
-    machine: str = Field(description="fingerprint, versions of packages included")
+    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict, description="shapes of the inputs")
+    machine: str = Field(description="fingerprint, including versions of packages")
 
 
 class LatencyTable(Filed):
-    """Predicts how long a network takes at any kept counts."""
+    """Predicts the latency of a network at any kept counts."""
 
     what = "latency table"
 
@@ -104,43 +107,43 @@ class LatencyTable(Filed):
     started_utc: str
     groups: tuple[GroupRange, ...]
     blocks: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="residual blocks whose absence was measured: the groups that go with each"
+        default_factory=dict, description="residual blocks whose absence was measured: the groups removed with each"
     )
-    block: PositiveInt = Field(description="channels that the runtime computes together, as the times show")
-    base_ns: float = Field(description="of a call, whatever the counts; less than 0 where the profiler adds more")
+    block: PositiveInt = Field(description="channels that the runtime computes together, inferred from the times")
+    base_ns: float = Field(description="per call, independent of the counts; negative where the profiler adds overhead")
     layers: tuple[LayerTime, ...]
     held_out: HeldOut
     plans: tuple[MeasuredPlan, ...]
-    seconds: NonNegativeFloat = Field(description="that it took to make")
+    seconds: NonNegativeFloat = Field(description="time spent building it")
 
     @property
     def whole(self) -> dict[str, int]:
-        """Every group at its full size, every block there."""
+        """Every group at its full size, every residual block present."""
         return {group.name: group.n_units for group in self.groups} | dict.fromkeys(self.blocks, 1)
 
     def predict_ns(self, counts: Mapping[str, int]) -> float:
-        """Return the time of one call at these kept counts; groups that are not named are whole."""
+        """Return the time of one call at these kept counts; groups not named are whole."""
         complete = {**self.whole, **counts}
         complete |= {name: 0 for block, names in self.blocks.items() if not complete[block] for name in names}
         return self.base_ns + sum(layer.time_ns(complete, self.block) for layer in self.layers)
 
     @property
     def dense_ns(self) -> float:
-        """Predicted time of the whole network."""
+        """Predicted time of the dense network."""
         return self.predict_ns({})
 
     @property
     def measured_dense_ns(self) -> float:
-        """Measured time of the whole network: its fastest call."""
+        """Measured time of the dense network: its fastest call."""
         return min(plan.dense_ns for plan in self.plans)
 
     def require(self, key: TableKey, where: str) -> None:
-        """Check that the table was made for this.
+        """Check that the table was measured for this key.
 
         Raises
         ------
         NotComparableError
-            It was not; the message names what differs.
+            It was not; the message says what differs.
         """
         mine, asked = self.key.model_dump(), key.model_dump()
         other = [name for name in asked if mine[name] != asked[name]]

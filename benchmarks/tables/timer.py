@@ -1,4 +1,4 @@
-"""`PlanTimer`: how long plans of a network take, layer by layer, and in turn with the dense network."""
+"""`PlanTimer`: measures plans of a network, layer by layer and in turn with the dense network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from benchmarks.tables.table import TableKey
 __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
 _SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
-"""Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
+"""The fastest session counts for each layer: other load on the machine only ever adds time."""
 _TURNS, _TURN_CALLS, _TURNS_S = 12, 2, 0.4
-"""Of a plan and of the dense network; the median of the ratios of their fastest calls counts."""
+"""Turns of a plan and of the dense network; the median ratio of their fastest calls counts."""
 _LANDING_TURNS, _LANDING_TURNS_S = 20, 1.6
 _FEWEST_RATIOS, _LANDING_S = 20, 10.0
 _KNOWN = 0.0025
-"""Share to which the median of the ratios is known, as a standard error, before a plan is judged by it."""
+"""Relative standard error that the median ratio must reach before a plan is judged by it."""
 _LONGEST_S = 20.0
 
 
@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTimer:
-    """Runs plans of one network, profiled and not.
+    """Runs plans of one network, profiled and unprofiled.
 
     Parameters
     ----------
@@ -53,17 +53,17 @@ class PlanTimer:
     spec : SubjectSpec
         Backend and options.
     sizes : InputSizes
-        Of a call.
+        Input sizes of a call.
     feeds : Mapping of str to ndarray
         Inputs of a call.
     run : RunSessions
         Runs a file.
     folder : Path
-        For the files.
+        Folder of the files.
     dense : Path
-        ONNX file of the whole network, made like those of plans.
+        ONNX file of the dense network, made like those of plans.
     machine : str
-        Fingerprint.
+        Fingerprint of the machine.
     now_s : callable
         Returns seconds since some start.
     """
@@ -79,12 +79,12 @@ class PlanTimer:
     now_s: Callable[[], float]
 
     def __call__(self, counts: Mapping[str, int]) -> Run:
-        """Return the times of the plan whose groups keep `counts`.
+        """Return the times of the plan with kept counts `counts`.
 
         Raises
         ------
         WorkerError
-            The backend refuses the file or has no layer times.
+            The backend refuses the file or reports no layer times.
         """
         model = self.narrower.model(counts)
         path, anchors = self._file(model), anchors_of(model.graph)
@@ -103,12 +103,12 @@ class PlanTimer:
     def share(self, counts: Mapping[str, int]) -> float:
         """Return the time of a plan as a share of the dense network's, both measured in turn, unprofiled.
 
-        Until the median of the ratios is known to a quarter of a percent, or for `_LANDING_S` seconds.
+        Measures until the median ratio is known to a quarter of a percent, or for `_LANDING_S` seconds.
         """
         return self.share_of(self._file(self.narrower.model(counts)))
 
     def share_of(self, path: Path) -> float:
-        """Return the time of another ONNX file for the same inputs as a share of the dense network's, as `share`."""
+        """Return the time share of another ONNX file with the same inputs, measured as in `share`."""
         begin = self.now_s()
         ratios: list[float] = []
         while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
@@ -121,7 +121,7 @@ class PlanTimer:
         return path
 
     def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
-        """Return the ratios of plan and dense network, turn by turn, and the dense network's fastest call."""
+        """Return the ratio of plan to dense network for each turn, and the dense network's fastest call."""
         ran = self._run(
             path, profile=False, sessions=1, calls=_TURN_CALLS, total_s=total_s, turns=turns, beside=self.dense
         )
@@ -129,7 +129,7 @@ class PlanTimer:
         return [plan / dense for plan, dense in pairs], float(min(dense for _, dense in pairs))
 
     def key(self, run: Run) -> TableKey:
-        """Return what a table of such runs is good for."""
+        """Return the key of a table made of such runs."""
         space = self.narrower.space
         return key_of(self.spec, space.model_sha256, space.graph, self.sizes, self.machine, run.backend_version)
 
@@ -161,7 +161,7 @@ class PlanTimer:
 def key_of(
     spec: SubjectSpec, model_sha256: str, graph: str, sizes: InputSizes, machine: str, backend_version: str | None
 ) -> TableKey:
-    """Return what a table of these times is good for; `machine` is its fingerprint."""
+    """Return the key of a table of these times; `machine` is the fingerprint of the machine."""
     return TableKey(
         model_sha256=model_sha256,
         graph=graph,
@@ -193,7 +193,7 @@ def plan_timer(
     processes: Processes,
     machine: Machine,
 ) -> Iterator[PlanTimer]:
-    """Take the machine and start the process that plans are run in.
+    """Lock the machine and start the process that runs the plans.
 
     Raises
     ------
@@ -226,5 +226,5 @@ def plan_timer(
 
 
 def _error(ratios: Sequence[float]) -> float:
-    """Return the standard error of the median as a share of it, for values that are normal but for outliers."""
+    """Return the relative standard error of the median, for values that are normal except for outliers."""
     return 1.2533 * robust_deviation(ratios) / median(ratios) / sqrt(len(ratios))

@@ -1,7 +1,7 @@
-"""Studies of the measuring itself, each a command: ``python -m benchmarks.validation.<name>``.
+"""Studies that validate the measurements, each a command: ``python -m benchmarks.validation.<name>``.
 
-`error_rates` on a `simulated_machine`, `real_machine`, `harness_overhead`, `tool_agreement` with tools of others
-(`oracles`); `naive` is the procedure that is measured against, `rates` the table.
+`error_rates` on a `simulated_machine`, `real_machine`, `harness_overhead`, `tool_agreement` with third-party tools
+(`oracles`); `naive` is the procedure they are compared with, `rates` the table.
 """
 
 __all__: list[str] = []

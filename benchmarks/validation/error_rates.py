@@ -1,8 +1,8 @@
-"""How often a comparison is wrong, and how often it finds what is there.
+"""Measure how often a comparison is wrong, and how often it finds a true change.
 
 ``python -m benchmarks.validation.error_rates`` runs the real `benchmarks.runner.compare` on simulated processes, and
-beside it what two steps of a CI job do. With ``--services`` it takes models whose calls are odd instead of busy
-machines, with ``--recorded`` it draws comparisons from the pairs of recorded ones.
+for comparison what two steps of a CI job do. With ``--services`` it uses models with unusual calls instead of busy
+machines, with ``--recorded`` it draws comparisons from recorded pairs.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _NO_END_S = 1e6  # the pairs are fixed, and the clock is simulated
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of machine: how much its processes and its calls differ, its weather, and what else is odd about a model.
+    """A kind of machine: the spread of its processes and calls, its weather, and the shape of its calls.
 
-    `shape` holds further arguments of `Service`, of both models.
+    `shape` holds further arguments of `Service`, for both models.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Kind:
     shape: Mapping[str, float] = field(default_factory=dict)
 
     def machine(self, slowdown: float, seed: int) -> SimulatedMachine:
-        """Set up one of them with a 5 ms model, and a candidate that is slower by `slowdown`."""
+        """Return one such machine with a 5 ms model and a candidate that is slower by `slowdown`."""
         calls = {"sigma": self.sigma, "correlation": 0.5, **self.shape}
         services = {
             "baseline": Service(median_ns=_MODEL_NS, **calls),
@@ -85,7 +85,7 @@ SERVICES = (
     Kind(name="throttled", shape={"throttled_after_s": 1.0}),
     Kind(name="AR(1)", sigma=0.03, shape={"correlation": 0.9}),
 )
-"""Models whose calls are odd in one way each, in calm weather."""
+"""Models whose calls are each unusual in one way, in calm weather."""
 
 
 def simulated_rates(
@@ -96,17 +96,17 @@ def simulated_rates(
     Parameters
     ----------
     kind : Kind
-        Of machine.
+        Kind of machine.
     slowdown : float
-        True, as a share.
+        True slow-down, as a share.
     runs : int
-        Comparisons, each on a machine of its own.
+        Number of comparisons, each on its own machine.
     seed : int, default=0
-        Of all of them.
+        Seed of all comparisons.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
     looks : InterimAnalyses, optional
-        The default of `InterimAnalyses` if left out.
+        Defaults to `InterimAnalyses()`.
     """
     looks = looks or InterimAnalyses()
     decisions, seconds = [], []
@@ -132,7 +132,7 @@ def simulated_rates(
 
 
 def naive_rates(kind: Kind, slowdown: float, *, runs: int, seed: int = 0, margin: float = 0.03) -> Rates:
-    """Run one process after the other on simulated machines, as `naive` says; see `simulated_rates`."""
+    """Run one process after the other on simulated machines, as in `naive`; see `simulated_rates`."""
     verdicts: Counter[str] = Counter()
     seconds = []
     for run_seed in _seeds(seed, runs):
@@ -164,11 +164,11 @@ def resampled_rates(
     Parameters
     ----------
     ratios : sequence of float
-        log(baseline / candidate) of pairs in which a model ran beside itself.
+        log(baseline / candidate) of pairs of a model with itself.
     slowdown : float
-        Added to them, as a share.
+        Slow-down added to them, as a share.
     runs : int
-        Comparisons drawn.
+        Number of comparisons drawn.
     seed, margin, looks
         See `simulated_rates`.
     where : str, default="recorded"
@@ -199,7 +199,7 @@ def recorded_ratios(paths: Iterable[Path]) -> list[float]:
     RecordError
         A file is missing or broken.
     SettingError
-        A comparison failed, so that it has no pairs.
+        A comparison failed, so it has no pairs.
     """
     ratios: list[float] = []
     for path in paths:
@@ -219,14 +219,14 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the command line if left out.
+        Defaults to the command line.
     write : callable
         Receives each line.
 
     Returns
     -------
     int
-        Exit status: 0, or 2 where a file cannot be used.
+        Exit status: 0, or 2 if a file cannot be used.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validation.error_rates", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="comparisons in each row (default: 1000)")
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
 
 
 def _specs(folder: Path) -> tuple[SubjectSpec, SubjectSpec]:
-    """Write a model that nobody runs; give (candidate, baseline)."""
+    """Write a model that is never run; return (candidate, baseline)."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -271,7 +271,7 @@ def _specs(folder: Path) -> tuple[SubjectSpec, SubjectSpec]:
 
 
 def _one_step(machine: SimulatedMachine, label: str) -> tuple[int, ...]:
-    """Do what one step of a CI job does: start a process, call a few times."""
+    """Do what one step of a CI job does: start a process and make a few calls."""
     process = machine.launch(SubjectSpec(model=Path("none.onnx"), label=label, backend="null"), timeout_s=1.0)
     process.load({})
     return process.block(NAIVE_CALLS, NAIVE_DROPPED)

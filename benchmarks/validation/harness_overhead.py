@@ -1,7 +1,7 @@
-"""What the harness itself adds to a call: ``python -m benchmarks.validation.harness_overhead``.
+"""Measure what the harness adds to a call: ``python -m benchmarks.validation.harness_overhead``.
 
-The same bound calls are made by a bare loop, timed as a whole, and by the loop that times each of them, in turn. The
-null backend shows the cost in nanoseconds, a network of about a millisecond in ONNX Runtime its share.
+The same bound calls are made by a bare loop, timed as a whole, and by the loop that times each call, in turn. The null
+backend shows the cost in nanoseconds, a network of about a millisecond in ONNX Runtime its share.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _NULL_CALLS, _MODEL_CALLS = 2000, 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overhead:
-    """What timing adds.
+    """Overhead of timing a call.
 
     Parameters
     ----------
     call_ns : float
-        One call in the bare loop, in nanoseconds.
+        Time of one call in the bare loop, in nanoseconds.
     added_ns : Interval
-        To the sum of loop and call, for each call, in nanoseconds: median over rounds.
+        Time that timing adds per call, loop included, in nanoseconds: median over rounds.
     excess_ns : Interval
-        What the mean sample says beyond a call of the bare loop, in nanoseconds: median over rounds.
+        Difference of the mean sample to a call of the bare loop, in nanoseconds: median over rounds.
     """
 
     call_ns: float
@@ -50,14 +50,14 @@ class Overhead:
 
 
 def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> Overhead:
-    """Make the calls bare and timed, in turn.
+    """Make bare and timed calls in turn and return their difference.
 
     Parameters
     ----------
     call : callable
         A bound call.
     n_calls : int
-        Of one round.
+        Calls per round and loop.
     rounds : int
         Pairs of loops.
     """
@@ -79,7 +79,7 @@ def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> O
 
 
 def main() -> None:
-    """Print both."""
+    """Print the overhead for the null backend and ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:
         path = chain(Path(folder) / "chain.onnx", _LAYERS, rows=_ROWS, features=_FEATURES)
         feeds = {"x": np.ones((_ROWS, _FEATURES), np.float32)}

@@ -1,4 +1,4 @@
-"""What two steps of a CI job do to find out whether something got slower. Not how it is done here: shown beside it."""
+"""Naive comparison by two steps of a CI job; not used here, only shown for comparison."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ NAIVE_CALLS = 50
 """Timed calls of each of the two processes, one after the other."""
 
 NAIVE_DROPPED = 5
-"""Calls before them that are not counted."""
+"""Discarded calls before them."""
 
 NAIVE_THRESHOLD = 0.05
-"""Change of the median that is flagged, as a share."""
+"""Change of the median to flag, as a share."""
 
 
 def naive_verdict(
     baseline_ns: Sequence[int], candidate_ns: Sequence[int], threshold: float = NAIVE_THRESHOLD
 ) -> Literal["faster", "slower", "same"]:
-    """Flag a change when the medians of two runs differ by more than a threshold.
+    """Flag a change if the medians of two runs differ by more than a threshold.
 
-    It takes the calls of one process for independent samples of the model, and two moments for the same.
+    It treats the calls of one process as independent samples of the model, and two moments as equal.
 
     Parameters
     ----------
     baseline_ns, candidate_ns : sequence of int
-        Nanoseconds of the calls of one process each, the second started when the first had ended.
+        Nanoseconds of the calls of one process each, the second started after the first has ended.
     threshold : float, default=0.05
         As a share of the baseline's median.
 

@@ -1,4 +1,4 @@
-"""What came out of many comparisons, and its table."""
+"""Verdict rates of many comparisons, and their table."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What came out of many comparisons of one kind.
+    """Verdict rates of many comparisons of one kind.
 
     Parameters
     ----------
     procedure, where : str
-        What was done, and on which machine or from which pairs.
+        Procedure, and the machine or pairs it used.
     slowdown : float
-        True, as a share.
+        True slow-down, as a share.
     margin : float
         Smallest effect that counts, as a share.
     verdicts : Mapping of str to int
-        How often each was given.
+        How often each verdict was given.
     spread : float or None
-        Of one pair's log ratio (1.4826 x median absolute deviation); None where there are no pairs.
+        Spread of one pair's log ratio (1.4826 x median absolute deviation); None without pairs.
     covered : float or None
-        Share of the intervals that hold the true speed-up; None where there are none.
+        Share of the intervals that contain the true speed-up; None without intervals.
     pairs, seconds : float or None
-        Until the verdict, on average; None where not known.
+        Average until the verdict; None if unknown.
     """
 
     procedure: str
@@ -56,19 +56,19 @@ class Rates:
 
     @property
     def runs(self) -> int:
-        """How many comparisons there were."""
+        """Number of comparisons."""
         return sum(self.verdicts.values())
 
     @property
     def found(self) -> float:
-        """Share that says slower."""
+        """Share of *slower* verdicts."""
         return self.verdicts.get("slower", 0) / self.runs
 
     @property
     def wrong(self) -> float:
         """Share of verdicts that contradict the truth.
 
-        *Faster*, *slower* where nothing differs, *equivalent* where the change is beyond the margin.
+        *Faster*, *slower* if nothing differs, *equivalent* if the change is beyond the margin.
         """
         wrong = {"faster"} | ({"slower"} if self.slowdown == 0 else set())
         if self.slowdown > self.margin:
@@ -86,18 +86,18 @@ def rates_of(
     ratios: Sequence[float],
     seconds_per_pair: Sequence[float],
 ) -> Rates:
-    """Sum up sequential decisions.
+    """Summarise sequential decisions.
 
     Parameters
     ----------
     procedure, where, slowdown, margin
         See `Rates`.
     decisions : sequence of Decision
-        One per comparison; of each the interval of a look.
+        One per comparison, each with the interval of a look.
     ratios : sequence of float
-        log(baseline / candidate) of the pairs behind them, whichever comparison they belong to.
+        log(baseline / candidate) of all pairs behind them.
     seconds_per_pair : sequence of float
-        One per comparison; empty where not known.
+        One per comparison; empty if unknown.
     """
     speedups = [decision.speedup for decision in decisions if decision.speedup is not None]
     truth = 1 / (1 + slowdown)
@@ -117,7 +117,7 @@ def rates_of(
 
 
 def row(rates: Rates) -> str:
-    """Return the line of a table."""
+    """Return one line of the table."""
 
     def share(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f} %"

@@ -1,13 +1,13 @@
-"""What the verdicts are worth on this machine: comparisons whose truth is known, made for real.
+"""Check the verdicts on this machine: real comparisons whose true speed-up is known.
 
     python -m benchmarks.validation.real_machine --slowdown 0 --comparisons 40 --output aa.jsonl
     python -m benchmarks.validation.real_machine --slowdown 5 --comparisons 20 --output five.jsonl --load 1
     python -m benchmarks.validation.real_machine --slowdown 3 --margin 0.02 --budget 90 --output three.jsonl
 
 Both models are chains of the same layer; a slow-down of 5 % is 21 layers against 20, one of 3 % is 33 against 32, so
-the truth does not rest on a measurement. Beside each comparison the naive procedure is run
-(`benchmarks.validation.naive`). Every comparison is a line of the output, so that a run that was ended goes on, and
-`benchmarks.validation.error_rates --recorded` draws from its pairs.
+the truth does not depend on a measurement. The naive procedure (`benchmarks.validation.naive`) runs after each
+comparison. Each comparison is a line of the output, so an interrupted run can resume, and
+`benchmarks.validation.error_rates --recorded` can draw from its pairs.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from benchmarks.validation.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdic
 __all__ = ["chain", "main", "ratios_of_lines"]
 
 LAYERS = {0: (20, 20), 3: (32, 33), 5: (20, 21), 10: (20, 22)}
-"""Of the baseline and of the candidate, by the slow-down in percent."""
+"""Layers of the baseline and of the candidate, by slow-down in percent."""
 _SPIN = "from benchmarks.process.serving import end_with_parent\nend_with_parent()\nwhile True: pass"
 _ROWS, _FEATURES = 176, 256
-"""Of 20 layers: 5 ms on one core of a server."""
+"""With 20 layers: 5 ms on one core of a server."""
 
 
 def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATURES) -> Path:
-    """Write a network of `layers` equal layers: matrix product and ReLU, one matrix for all.
+    """Write a network of `layers` equal layers: matrix product and ReLU, with one shared matrix.
 
     Parameters
     ----------
     path : Path
         The ONNX file.
     layers : int
-        Time is proportional to it.
+        Number of layers; the time is proportional to it.
     rows, features : int
         Each layer takes rows x features x features multiply-accumulates.
     """
@@ -76,14 +76,14 @@ def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATUR
 
 
 def ratios_of_lines(path: Path) -> list[float]:
-    """Read the pairs of comparisons of a model with itself that `main` has written: log(baseline / candidate) of each.
+    """Read log(baseline / candidate) of each pair of the comparisons of a model with itself that `main` has written.
 
     Raises
     ------
     RecordError
-        The file is missing, or a line is none of `main`'s.
+        The file is missing, or a line was not written by `main`.
     SettingError
-        A comparison failed, so that it has no pairs, or is of two models; or there is none.
+        A comparison failed, so it has no pairs, or is of two models; or there is none.
     """
     with read_errors(path, RecordError):
         try:
@@ -108,7 +108,7 @@ def ratios_of_lines(path: Path) -> list[float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study and print how often which verdict came."""
+    """Run the study and print how often each verdict was given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slowdown", type=int, default=0, choices=tuple(LAYERS), help="of the candidate, in percent")
     parser.add_argument("--comparisons", type=int, default=40)

@@ -1,7 +1,7 @@
-"""A machine that exists only in numbers: what it does is known exactly, so that what measures it can be judged.
+"""A simulated machine: its behaviour is known exactly, so the procedures that measure it can be judged.
 
-`SimulatedMachine.launch` takes the place of a measured process in `benchmarks.runner`. Time is a number that goes on
-while something is called; nothing waits.
+`SimulatedMachine.launch` replaces a measured process in `benchmarks.runner`. Time is a number that advances with each
+call; nothing waits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TICK_NS = 5_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """How long the calls of a model take on an idle machine. The effects multiply; by default it is constant.
+    """Call times of a model on an idle machine. The effects multiply; by default the time is constant.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ class Service:
     sigma : float, default=0.0
         Standard deviation of the logarithm: log-normal calls.
     correlation : float, default=0.0
-        Of the logarithms of neighbouring calls (AR(1)), in [0, 1); it leaves `sigma` what it is.
+        Correlation of the logarithms of neighbouring calls (AR(1)), in [0, 1); it does not change `sigma`.
     slow_share, slow_factor : float
-        So many calls take so many times as long: two modes.
+        This share of calls takes this many times as long: two modes.
     drift_per_s : float, default=0.0
-        Slower by this share in each second since the process was started.
+        Slow-down, as a share, per second since the process started.
     throttled_after_s, throttled_factor : float
-        From this second of the process on, every call takes so many times as long.
+        From this second of the process on, every call takes this many times as long.
     """
 
     median_ns: float
@@ -64,12 +64,12 @@ class Service:
             raise SettingError(f"a correlation lies in [0, 1), a share in [0, 1]: {self}")
 
     def slowness(self, age_ns: float) -> float:
-        """Return the factor of a call that starts this long after its process, in nanoseconds."""
+        """Return the slow-down factor of a call that starts `age_ns` nanoseconds after its process."""
         throttled = self.throttled_factor if age_ns >= 1e9 * self.throttled_after_s else 1.0
         return throttled * (1 + self.drift_per_s * age_ns / 1e9)
 
     def sample(self, rng: np.random.Generator, n_calls: int, start_ns: int = 0) -> list[int]:
-        """Return the durations of calls without a pause, the first at `start_ns`; all in nanoseconds."""
+        """Return the durations of back-to-back calls, the first at `start_ns`; all in nanoseconds."""
         samples, now_ns = [], start_ns
         for factor in _Calls(self, rng).factors(n_calls):
             samples.append(max(1, round(self.median_ns * factor * self.slowness(now_ns))))
@@ -78,7 +78,7 @@ class Service:
 
 
 class _Calls:
-    """The calls of one process: what is random in them, and what they remember of each other."""
+    """The calls of one process: their randomness and their correlation."""
 
     def __init__(self, service: Service, rng: np.random.Generator) -> None:
         self._service = service
@@ -86,7 +86,7 @@ class _Calls:
         self._level = float(rng.standard_normal())
 
     def factors(self, n_calls: int) -> list[float]:
-        """Return by how much each of the next calls differs from the median."""
+        """Return the factor by which each of the next calls differs from the median."""
         service = self._service
         levels = self._rng.standard_normal(n_calls)
         if service.correlation > 0:
@@ -102,18 +102,18 @@ class _Calls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """What else goes on on a machine, as a factor that moves with time and hits whatever runs. By default nothing does.
+    """Other load on a machine, as a time-varying factor that affects everything that runs. By default there is none.
 
     Parameters
     ----------
     sigma : float, default=0.0
         Standard deviation of the logarithm of a slow, random movement (AR(1) in time).
     time_constant_s : float, default=5.0
-        Seconds after which the movement has forgotten most of its past (1 / e is left).
+        Time constant of that movement, in seconds (correlation falls to 1 / e).
     bursts_per_s : float, default=0.0
-        How often somebody else's work sets in.
+        Rate at which bursts of other work start.
     burst_s, burst_factor : float
-        How long it goes on, on average, and how many times as long calls take meanwhile.
+        Average duration of a burst, and how many times as long calls take during it.
     """
 
     sigma: float = 0.0
@@ -129,28 +129,28 @@ class Weather:
 
 class _NothingToSee:
     def environment(self, *, gpu: bool) -> Environment:  # noqa: ARG002
-        """Name the machine for what it is."""
+        """Return an environment marked as simulated."""
         return Environment(system="simulated", cpu=None, cpu_cores=1, memory_bytes=1, python="3", packages={})
 
     def follow(self, pid: int) -> None:
-        """Follow nobody."""
+        """Do nothing."""
 
     def look(self) -> None:
         """Look at nothing."""
 
     def energy(self) -> None:
-        """Nothing counts energy here."""
+        """Do nothing."""
 
     def between_trials(self) -> None:
         """Look at nothing."""
 
     def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        """Have seen nothing."""
+        """Return conditions without any observations."""
         environment = self.environment(gpu=gpu)
         return Conditions(environment=environment.model_copy(update={"cpu_cores": threads, "packages": dict(versions)}))
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        """Have seen nothing."""
+        """Return conditions without any observations."""
         return self.so_far(versions, gpu=gpu, threads=threads)
 
 
@@ -160,15 +160,15 @@ class SimulatedMachine:
     Parameters
     ----------
     services : Mapping of str to Service
-        By the label of the `SubjectSpec`.
+        Services by the label of the `SubjectSpec`.
     seed : int
-        The same seed brings the same weather, whatever is measured in it.
+        The same seed gives the same weather, whatever is measured.
     luck : float, default=0.0
-        Spread of the logarithm of a factor that each process is born with (memory layout, placement).
+        Spread of the logarithm of a constant factor per process (memory layout, placement).
     weather : Weather
         How much slower than an idle machine it is, and when.
     hand_over_ns : int, default=500 us
-        Nanoseconds that the first call after a rest takes longer.
+        Extra nanoseconds of the first call after a rest.
     start_ns : int, default=500 ms
         Nanoseconds from the start of a process to its first call.
     """
@@ -206,7 +206,7 @@ class SimulatedMachine:
         Raises
         ------
         SettingError
-            No service is known for the label of `spec`.
+            There is no service for the label of `spec`.
         """
         service = self._services.get(spec.label)
         if service is None:
@@ -220,11 +220,11 @@ class SimulatedMachine:
 
     @contextmanager
     def measuring(self, purpose: str, say: Callable[[str], None]) -> Iterator[Observer]:  # noqa: ARG002  # it is alone
-        """Let measure: nobody else is there, and nothing is to be seen."""
+        """Yield an observer that sees nothing; there is no lock to take."""
         yield _NothingToSee()
 
     def weather_at(self, at_ns: int) -> float:
-        """Return the factor by which a call that starts then takes longer than on an idle machine."""
+        """Return the slow-down factor of a call that starts at `at_ns`, relative to an idle machine."""
         tick = at_ns // _TICK_NS
         while tick >= len(self._forecast):
             self._forecast += self._next_ticks(4096)
@@ -263,7 +263,7 @@ class SimulatedProcess:
 
     @property
     def pid(self) -> int:
-        """No process has this id."""
+        """An id that no process has."""
         return 0
 
     def load(
@@ -271,7 +271,7 @@ class SimulatedProcess:
         feeds: Mapping[str, Array],  # noqa: ARG002  # it computes nothing
         others: Sequence[Mapping[str, Array]] = (),  # noqa: ARG002
     ) -> Loaded:
-        """Start; the clock goes on."""
+        """Advance the clock by the start time of a process."""
         machine = self._machine
         machine.now_ns += machine.start_ns
         third = max(1, machine.start_ns // 3)
@@ -285,7 +285,7 @@ class SimulatedProcess:
         )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Refuse: there are no answers.
+        """Raise an error: a simulated process has no answers.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class SimulatedProcess:
         raise WorkerError(f"a simulated process has no answers to {', '.join(feeds)}; use the backend 'null'")
 
     def warm_up(self, limits: WarmUpLimits) -> Warm:  # noqa: ARG002  # warm from the start
-        """Make a few calls: it is warm from the start."""
+        """Make a few calls; the process is warm from the start."""
         samples = self._call(_WARM_UP_CALLS)
         return Warm(
             calls_ns=tuple(samples),
@@ -306,7 +306,7 @@ class SimulatedProcess:
         )
 
     def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
-        """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""
+        """Make `n_dropped` calls, then return the nanoseconds of `n_calls` more."""
         self._call(n_dropped)
         before_ns = self._idle_ns
         samples = self._call(n_calls)
@@ -314,19 +314,19 @@ class SimulatedProcess:
         return tuple(samples)
 
     def rest(self) -> None:
-        """Use no CPU until `wake`."""
+        """Rest until `wake`."""
         self._rested = True
 
     def wake(self) -> None:
-        """End a rest; the next call pays for it."""
+        """End a rest; the next call takes longer."""
 
     def finish(self) -> Closing:
-        """Sum up; CPU time is what the calls would have taken on an idle machine."""
+        """Return the totals; CPU time is what the timed calls would have taken on an idle machine."""
         memory = Memory(baseline_bytes=1, peak_bytes=2)
         return Closing(cpu_ns=round(self._timed_ns), involuntary_switches=0, memory=memory)
 
     def close(self) -> None:
-        """End; there is nothing to end."""
+        """Do nothing; there is no process to end."""
 
     def _call(self, n_calls: int) -> list[int]:
         machine, samples = self._machine, []

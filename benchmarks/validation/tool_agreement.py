@@ -1,14 +1,14 @@
-"""Do other people's tools say the same? ``python -m benchmarks.validation.tool_agreement``.
+"""Compare our figures with those of third-party tools: ``python -m benchmarks.validation.tool_agreement``.
 
-One model, the same settings, our figure and theirs in turn; a row holds the ratio of the two. LoadGen puts its load on
-the very calls that ours is put on, in one process, round by round. The loop of benchmark_app runs beside ours in one
-process too, on a model that it compiled with its hint. Last comes benchmark_app as people run it, in a process of its
-own, and our measurement in one of its own, pair by pair: on a busy machine these rows are the widest. The ratio is the
+One model with the same settings is measured by us and by the tool in turn; a row holds the ratio of the two. LoadGen
+puts its load on the same calls as ours, in one process, round by round. The loop of benchmark_app also runs beside ours
+in one process, on a model that it compiled with its hint. Last comes benchmark_app as people run it, in its own
+process, and our measurement in another, pair by pair: on a busy machine these rows are the widest. The ratio is the
 median over rounds, with the interval of `benchmarks.stats.summary.median_interval`.
 
-Where they differ by nature: in the Server scenario LoadGen sleeps until an arrival and wakes late, where our streams
-spin; *Server asleep* is the same with our streams asleep as LoadGen's are. And a latency of benchmark_app ends when the
-runtime is done, ours when the caller has its thread back, some tens of microseconds later.
+Some differences are inherent: in the Server scenario LoadGen sleeps until an arrival and wakes late, while our streams
+spin; in *Server asleep* our streams sleep as LoadGen's do. And a latency of benchmark_app ends when the runtime is
+done, ours when the caller has its thread back, some tens of microseconds later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 TOLERANCE = 0.02
-"""As a share."""
+"""Largest deviation of the ratio from 1 that counts as agreement."""
 _CONFIDENCE = 0.95
 _HINTS: tuple[benchmark_app.Hint, ...] = ("latency", "throughput")
 
@@ -54,9 +54,9 @@ class ToolAgreement:
     Parameters
     ----------
     tool, quantity : str
-        Whose, and what.
+        Name of the tool, and what was measured.
     ours, theirs : tuple of float
-        Round by round; nanoseconds or examples per second.
+        Values by round; nanoseconds or examples per second.
     """
 
     tool: str
@@ -66,7 +66,7 @@ class ToolAgreement:
 
     @property
     def ratio(self) -> Interval:
-        """Ours over theirs: median over the rounds."""
+        """Ours over theirs: median over rounds."""
         logs = [math.log(our / their) for our, their in zip(self.ours, self.theirs, strict=True)]
         interval = median_interval(logs)
         return Interval(
@@ -79,7 +79,7 @@ class ToolAgreement:
 
     @property
     def verdict(self) -> Literal["agrees", "differs", "unclear"]:
-        """``agrees`` where the whole interval is within 2 %, ``differs`` where none of it is, else ``unclear``."""
+        """``agrees`` if the whole interval is within 2 %, ``differs`` if none of it is, else ``unclear``."""
         ratio = self.ratio
         if ratio.confidence < _CONFIDENCE:
             return "unclear"
@@ -91,7 +91,7 @@ class ToolAgreement:
 def against_loadgen(
     model: Path, *, rounds: int, queries: int, threads: int = 1, utilisation: float = 0.5, seed: int = 0
 ) -> list[ToolAgreement]:
-    """Put LoadGen's load and ours on ONNX Runtime in turn.
+    """Compare with LoadGen: put its load and ours on ONNX Runtime in turn.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ def against_loadgen(
     rounds : int
         At least 2.
     queries : int
-        Of each scenario in each round.
+        Queries per scenario and round.
     threads : int, default=1
-        That compute.
+        Threads that compute.
     utilisation : float, default=0.5
-        Rate of the Server scenario as a share of what the model does without pause.
+        Rate of the Server scenario as a share of the model's maximum throughput.
     seed : int, default=0
-        Of the arrivals in the first round; both have the same arrivals.
+        Seed of the arrivals in the first round; both have the same arrivals.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def against_its_loop(model: Path, *, rounds: int, queries: int) -> list[ToolAgre
     rounds : int
         At least 2, for each of the hints latency and throughput.
     queries : int
-        Calls in each round.
+        Calls per round.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def against_benchmark_app(model: Path, *, pairs: int, duration_s: int) -> list[T
     pairs : int
         At least 2, for each of the hints latency and throughput.
     duration_s : int
-        Seconds of calls of each process.
+        Seconds of calls in each process.
 
     Raises
     ------
@@ -230,14 +230,14 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     Parameters
     ----------
     arguments : sequence of str, optional
-        Defaults to the command line's.
+        Defaults to the command line.
     write : callable
         Receives each line.
 
     Returns
     -------
     int
-        Exit status: 0 where all agree within 2 %, 1 where one differs, 3 where one is unclear, 2 where a run failed.
+        Exit status: 0 if all agree within 2 %, 1 if one differs, 3 if one is unclear, 2 if a run failed.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validation.tool_agreement", description=__doc__)
     parser.add_argument("--model", type=Path, help="an ONNX file without free dimensions (default: a small CNN)")

@@ -1,7 +1,7 @@
 """A bundle: the folder of one exported network.
 
 `manifest` and `pruning` are the records in its ``bundle.json``; `bundle` reads and verifies it without torch, `write`
-makes it, `of_pruned` from what a method gave back, and `rebuild` builds the torch network again.
+writes it, `of_pruned` writes one from the result of a pruning method, and `rebuild` rebuilds the torch network.
 """
 
 __all__: list[str] = []

@@ -1,9 +1,9 @@
-"""`Bundle`: one network as a folder that holds everything needed to run it, check it, and build it again.
+"""`Bundle`: one network as a folder with everything needed to run, check and rebuild it.
 
-    model.onnx            (and model.onnx.data, where the weights are apart)
+    model.onnx            (and model.onnx.data if the weights are external)
     weights.safetensors   of the torch network
     plan.json             which channels were kept; absent for a dense network
-    reference.npz         real inputs and torch's answers
+    reference.npz         real inputs and torch's outputs
     bundle.json           the manifest, with the hash of each file
 
 Reading a bundle imports no torch: `deploy bench` does it on machines that have none.
@@ -30,12 +30,12 @@ __all__ = ["Bundle", "bundle_of", "read_bundle", "read_manifest", "record_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on the disk, whose files are as written.
+    """A bundle on disk, its files verified.
 
     Parameters
     ----------
     folder : Path
-        Where it lies.
+        Its folder.
     manifest : Manifest
         What it says about itself.
     """
@@ -68,7 +68,7 @@ class Bundle:
 
     @property
     def pruning(self) -> PruningRecord | None:
-        """What was removed, and the proof; older bundles do not know the proof, their plan counts the units.
+        """What was removed, and the proof; for older bundles only the unit counts of their plan.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Bundle:
 
     @property
     def reference(self) -> Path:
-        """Real inputs and torch's answers."""
+        """Real inputs and torch's outputs."""
         return self.folder / REFERENCE
 
     @property
@@ -104,11 +104,11 @@ def read_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        There is no bundle, its manifest is broken or of an unknown version, or a file is missing or changed.
+        There is no bundle, its manifest is broken or of an unknown version, or a file is missing or has changed.
     """
     folder = path.parent if path.name == MODEL and not path.is_dir() else path
     if not folder.exists() and displaced(folder).is_dir():
-        folder = displaced(folder)  # a process was killed between two renames of `deploy.bundles.write.write_bundle`
+        folder = displaced(folder)  # killed between the two renames of `deploy.bundles.write.write_bundle`
     manifest = read_manifest(folder)
     for name, record in manifest.files.items():
         file = folder / name
@@ -127,7 +127,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what a bundle says about itself, without looking at its other files.
+    """Read the manifest of a bundle without looking at its other files.
 
     Raises
     ------
@@ -170,5 +170,5 @@ def bundle_of(model: Path) -> Bundle | None:
 
 
 def record_of(file: Path) -> FileRecord:
-    """Return size and hash of a file."""
+    """Return the size and hash of a file."""
     return FileRecord(size_bytes=file.stat().st_size, sha256=file_sha256(file))

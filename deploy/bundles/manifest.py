@@ -1,9 +1,9 @@
-"""What a bundle says about itself: the records of ``bundle.json``, and the names of the files in it.
+"""The manifest of a bundle: the records of ``bundle.json``, and the file names of a bundle.
 
 Versions of the format
 ----------------------
 1   the first
-2   `scores` with a metric in the place of `accuracy`, which was top-1 accuracy
+2   `scores` with a metric replaces `accuracy`, which was top-1 accuracy
 3   `pruning`: what was removed and how it was checked
 """
 
@@ -52,7 +52,7 @@ class FileRecord(Record):
 
 
 class NetworkScores(Record):
-    """How good the network is in torch; None where it was not measured."""
+    """Scores of the network in torch; None if not measured."""
 
     metric: Metric = Field("accuracy", description="top-1 accuracy in [0, 1], or mean PSNR in dB")
     validation: float | None = None
@@ -67,7 +67,7 @@ class NetworkScores(Record):
 
 
 class NominalCost(Record):
-    """What the network costs on paper, for one example, as counted on the torch graph."""
+    """Nominal cost of the network for one example, counted on the torch graph."""
 
     macs: NonNegativeInt
     parameters: NonNegativeInt
@@ -75,18 +75,18 @@ class NominalCost(Record):
 
 
 class NetworkOrigin(Record):
-    """What `deploy.sources.network.build` needs to make the original network again."""
+    """What `deploy.sources.network.build` needs to rebuild the original network."""
 
-    spec: dict[str, JsonValue] = Field(description="as deploy.sources.network.provenance gives it")
+    spec: dict[str, JsonValue] = Field(description="as returned by deploy.sources.network.provenance")
     n_classes: PositiveInt | None
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(description="channels, height, width")
     target_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        None, description="the same of the images that it restores to; None: it gives class scores"
+        None, description="the same for the images it restores; None: it outputs class scores"
     )
 
 
 class Provenance(Record):
-    """Where a network comes from; a field that does not apply is None or empty."""
+    """Where a network comes from; fields that do not apply are None or empty."""
 
     network: NetworkOrigin | None = Field(None, description="None: it was not built from a specification")
     data: dict[str, JsonValue] | None = Field(None, description="specification, split and normalisation")
@@ -94,7 +94,7 @@ class Provenance(Record):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     seeds: dict[str, int] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
-    parent_sha256: str | None = Field(None, description="of the weights that the work started from")
+    parent_sha256: str | None = Field(None, description="hash of the weights that the work started from")
 
 
 class Manifest(Record):

@@ -1,4 +1,4 @@
-"""A bundle of what a pruning method gave back, or of a network as it is."""
+"""Bundle the result of a pruning method, or any torch network."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def bundle(
     Parameters
     ----------
     pruned : Pruned or Module
-        What `pruners.prune` returned, its model fine-tuned since or not; or a network that was not pruned.
+        What `pruners.prune` returned, fine-tuned since or not; or a network that was not pruned.
     example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
-        Real examples: they are compared on, and kept as the reference.
+        Real examples, used for the check and kept as the reference.
     folder : str or path
         New, empty, or an earlier bundle.
     name : str, optional
-        For tables; defaults to the folder's.
+        For tables; defaults to the folder's name.
     scores : NetworkScores, optional
-        How good the network is in torch.
+        Scores of the network in torch.
     opset, dynamic_batch
         See `deploy.exporting.export.export_onnx`.
 
@@ -84,7 +84,7 @@ def bundle(
 
 
 def proof_of(pruned: Pruned, landings: Sequence[SpeedLanding] = ()) -> Proof:
-    """Return how a pruned network was checked, and where it landed: by `landings`, or what it knows itself."""
+    """Return how a pruned network was checked and where it landed, by `landings` or its own record."""
     if not landings and isinstance(pruned, PrunedNetwork) and isinstance(pruned.speed, SpeedLanding):
         landings = (pruned.speed,)
     return Proof(

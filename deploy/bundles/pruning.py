@@ -1,4 +1,4 @@
-"""What was removed from a network, and the proof that nothing else was: records of manifests and of results."""
+"""Records of what was removed from a network, with the proof; used in manifests and results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class GroupCount(Record):
-    """How many units of one group are kept."""
+    """Number of units kept in one group."""
 
     name: str
     kept: NonNegativeInt
@@ -43,10 +43,10 @@ class GroupCount(Record):
 
 
 class MaskedCheck(Record):
-    """The comparison of masked and compact network, as `pruners.verify.Verification` describes it."""
+    """Comparison of the masked and the compact network; see `pruners.verify.Verification`."""
 
     reference: Literal["masked parameters", "masked values", "zeros"] = Field(
-        description="what the compact network was compared with; 'zeros': single weights are 0, no channel went"
+        description="what the compact network was compared with; 'zeros': single weights are 0, no channel was removed"
     )
     removed_channels: NonNegativeInt = Field(0, description="output channels removed, over all layers")
     removed_parameters: NonNegativeInt = 0
@@ -55,60 +55,62 @@ class MaskedCheck(Record):
     sensitivity: float | None = Field(
         None, description="how far masking moves the output, as a share of its range, with the weights as given"
     )
-    probe_sensitivity: float | None = Field(None, description="the same with weights that depend on every channel")
+    probe_sensitivity: float | None = Field(
+        None, description="the same with weights that make the output depend on every channel"
+    )
     batch_sizes: tuple[PositiveInt, ...] = ()
-    tolerance: float | None = Field(None, description="largest relative_error that is taken for rounding")
+    tolerance: float | None = Field(None, description="largest relative_error attributed to rounding")
     zeros: NonNegativeInt = Field(0, description="weights that were set to zero, of `weights`")
     weights: NonNegativeInt = 0
 
     @property
     def moved(self) -> float | None:
-        """How far masking moves the output at most, as a share of its range: what gives the check its meaning."""
+        """Largest effect of masking on the output, as a share of its range; if it is small the check means little."""
         known = [value for value in (self.sensitivity, self.probe_sensitivity) if value is not None]
         return max(known, default=None)
 
 
 class SpeedLanding(Record):
-    """How close a plan came to a speed that was asked for; times as shares of the dense network's."""
+    """How close a plan came to the requested speed; times as shares of the dense network's."""
 
     backend: str
     threads: PositiveInt
     asked: PositiveFloat
     tolerance: PositiveFloat = Field(description="how far off the measured time may be")
-    predicted: tuple[PositiveFloat, ...] = Field(min_length=1, description="of the plan of each round")
+    predicted: tuple[PositiveFloat, ...] = Field(min_length=1, description="for the plan of each round")
     measured: tuple[PositiveFloat, ...] = Field(min_length=1)
     kept_round: NonNegativeInt = Field(description="index of the round whose plan is kept")
-    macs: PositiveFloat = Field(description="share of the dense network's that is kept")
+    macs: PositiveFloat = Field(description="share of the dense network's MACs that is kept")
     importance: float | None = Field(
         None, description="mean over groups of the square root of the share of units kept; None: not known"
     )
     macs_by_flops: float | None = Field(
-        None, description="MACs of uniform pruning by FLOPs, counts not aligned, where it is predicted to be as fast"
+        None, description="MACs of uniform pruning by FLOPs, counts not aligned, at which the same time is predicted"
     )
-    importance_by_flops: float | None = Field(None, description="importance of that")
+    importance_by_flops: float | None = Field(None, description="importance kept by that uniform pruning")
 
     @property
     def asked_speed_up(self) -> float:
-        """How many times faster than the dense network it was to be."""
+        """Requested speed-up over the dense network."""
         return 1 / self.asked
 
     @property
     def predicted_speed_up(self) -> float:
-        """How many times faster the kept plan was predicted to be."""
+        """Predicted speed-up of the kept plan."""
         return 1 / self.predicted[self.kept_round]
 
     @property
     def measured_speed_up(self) -> float:
-        """How many times faster the kept plan was measured to be."""
+        """Measured speed-up of the kept plan."""
         return 1 / self.measured[self.kept_round]
 
     @property
     def met(self) -> bool:
-        """Whether the kept plan is as fast as asked for, up to the tolerance."""
+        """Whether the kept plan is as fast as requested, within the tolerance."""
         return self.measured[self.kept_round] <= self.asked + self.tolerance
 
     def __str__(self) -> str:
-        """Return in one sentence what was asked, predicted and measured."""
+        """Return one sentence: the requested, predicted and measured speed."""
         n = len(self.measured)
         summary = (
             f"asked for {self.asked_speed_up:.2f}x the speed on {self.backend}, predicted "
@@ -124,23 +126,27 @@ class SpeedLanding(Record):
 
 
 class DropTry(Record):
-    """One target that was pruned and fine-tuned to, and what it cost on the validation examples."""
+    """One target that was tried, and the drop in validation score after fine-tuning."""
 
     asked: str = Field(description="the target in words")
-    reach: PositiveFloat = Field(description="1: as asked for; a kept share is the share asked for to this power")
-    drop: float | None = Field(
-        None, description="fall of the validation score: points of accuracy, or dB; None: the target is out of reach"
+    reach: PositiveFloat = Field(
+        description="1: the requested target; a kept share is the requested share to this power"
     )
-    reason: str = Field("", description="why it is out of reach; else empty")
+    drop: float | None = Field(
+        None, description="drop in the validation score: points of accuracy, or dB; None: the target is out of reach"
+    )
+    reason: str = Field("", description="why it is out of reach; otherwise empty")
 
 
 class DropSearch(Record):
-    """The search for the smallest network that loses no more than is allowed."""
+    """Search for the smallest network whose score drops no more than allowed."""
 
     allowed: NonNegativeFloat = Field(description="points of accuracy, or dB, on the validation examples")
     tries: tuple[DropTry, ...] = Field(min_length=1)
     kept: NonNegativeInt = Field(description="index of the try whose network is kept")
-    beyond_target: bool = Field(False, description="the smallest was asked for: the target is only where to begin")
+    beyond_target: bool = Field(
+        False, description="whether the smallest network was requested; the target is then only where the search began"
+    )
 
     @model_validator(mode="after")
     def _kept_is_a_network(self) -> DropSearch:
@@ -155,25 +161,31 @@ class DropSearch(Record):
 
     @property
     def reached(self) -> bool:
-        """Whether the kept network loses no more than is allowed, and is as small as was asked for."""
+        """Whether the kept network drops no more than allowed and is as small as requested."""
         within = self.best.drop is not None and self.best.drop <= self.allowed
         return within and (self.beyond_target or self.best.reach >= 1)
 
 
 class Proof(Record):
-    """How the compact network was checked when it was made, and in which form it is."""
+    """How the compact network was checked when it was made, and its form."""
 
     verification: MaskedCheck
     landing: str | None = Field(
         None,
-        description="where the plan landed and why, if 1 % or more below the target; empty: on it; None: no target",
+        description="if the plan landed 1 % or more below target: where, and why; empty: on target; None: no target",
     )
-    speeds: tuple[SpeedLanding, ...] = Field((), description="how it came to the speeds that were asked for")
-    drop: DropSearch | None = Field(None, description="what was tried under an allowed drop; None: nothing was asked")
-    form: Literal["module", "graph"] = Field(description="of its own class, or a graph module")
-    form_reason: str = Field("", description="why it is not of its own class; else empty")
-    left_whole: str = Field("", description="groups left whole for it to keep its own class, and why; else empty")
-    unranked: str = Field("", description="groups left whole as the method cannot rank them, and why; else empty")
+    speeds: tuple[SpeedLanding, ...] = Field((), description="how close it came to each requested speed")
+    drop: DropSearch | None = Field(None, description="what was tried under an allowed drop; None: no drop was given")
+    form: Literal["module", "graph"] = Field(
+        description="'module': the network keeps its own class; 'graph': it is a graph module"
+    )
+    form_reason: str = Field("", description="why it does not keep its own class; otherwise empty")
+    left_whole: str = Field(
+        "", description="groups left whole so that it keeps its own class, and why; otherwise empty"
+    )
+    unranked: str = Field(
+        "", description="groups left whole because the method cannot rank them, and why; otherwise empty"
+    )
 
 
 class PruningRecord(Record):
@@ -214,7 +226,7 @@ class PruningRecord(Record):
 
 
 def pruning_of_file(plan: Path) -> PruningRecord:
-    """Count what a ``plan.json`` keeps, without the package `pruners`: a machine that only measures has none.
+    """Count what a ``plan.json`` keeps, without the package `pruners`, which a measuring machine lacks.
 
     Raises
     ------
@@ -226,7 +238,7 @@ def pruning_of_file(plan: Path) -> PruningRecord:
 
 
 class _KeptUnits(BaseModel):
-    """What a record needs of a plan."""
+    """The fields of a plan that the record needs."""
 
     kept: dict[str, tuple[int, ...]]
     sizes: dict[str, int]

@@ -1,4 +1,4 @@
-"""Build the torch network of a bundle again."""
+"""Rebuild the torch network of a bundle."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["load_network"]
 
 
 def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str | None = None) -> nn.Module:
-    """Build the torch network of a bundle from the original code, the plan and the weights.
+    """Rebuild the torch network of a bundle from the original code, the plan and the weights.
 
-    Where the bundle names a network file, that is Python, and loading runs it: only with the consent of the caller.
+    If the bundle names a network file, loading runs that Python file, so the caller must consent.
 
     Parameters
     ----------
     bundle : Bundle
         What `deploy.bundles.bundle.read_bundle` returned.
     trust_code : bool, default=False
-        Run the network file that the bundle names, whatever is in it.
+        Run the network file that the bundle names, whatever its contents.
     file_sha256 : str, optional
-        Run it if this is its sha256; what it imports is not part of that.
+        Run it if this is its sha256; the hash does not cover its imports.
 
     Returns
     -------
@@ -41,8 +41,7 @@ def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str |
     Raises
     ------
     BundleError
-        The bundle does not say how the network was built, or the code it was built from has changed, or it would be
-        run without consent.
+        The bundle does not say how the network was built, its code has changed, or consent to run it is missing.
     SourceError
         The network cannot be built here.
     PruneError
@@ -53,7 +52,7 @@ def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str |
         raise BundleError(
             f"{bundle.folder} does not say how its network was built; load its weights into your own code"
         )
-    # The bundle has the weights: those that the network once started from are not fetched again.
+    # The weights come from the bundle: the initial ones are not downloaded again.
     fields = {key: value for key, value in origin.spec.items() if key in NetworkSpec.model_fields}
     try:
         spec = NetworkSpec.model_validate({**fields, "weights": "none", "new_classifier": False})

@@ -53,25 +53,25 @@ def write_bundle(
     external_data: bool = False,
     proof: Proof | None = None,
 ) -> Bundle:
-    """Export `model`, check it, and write the whole bundle: it appears complete or not at all.
+    """Export `model`, check it, and write the bundle atomically.
 
-    Everything is made in a folder beside, brought to the disk, and renamed; an earlier bundle of that name is complete
-    until then, and goes.
+    Everything is written to a temporary sibling folder, flushed to disk and renamed; an earlier bundle of that name
+    stays complete until it is replaced.
 
     Parameters
     ----------
     folder : Path
         New, empty, or an earlier bundle.
     model : nn.Module
-        The network, compact if it was pruned; not touched.
+        The network, compact if it was pruned; not modified.
     reference_inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
-        Real examples, as `export_onnx` takes them. They are exported with, compared on, and kept.
+        Real examples, in a form that `export_onnx` takes; used for the export and the check, and kept.
     name : str
         Name of the network, for tables.
     plan : PruningPlan or None
         None for a dense network.
     scores : NetworkScores
-        In torch.
+        Scores in torch.
     cost : NominalCost
         MACs and parameters of `model`.
     provenance : Provenance
@@ -81,7 +81,7 @@ def write_bundle(
     dynamic_batch : bool, default=True
         See `export_onnx`.
     batch : int, optional
-        With ``dynamic_batch=False``: the batch to bake in; that many examples are kept, the last one repeated where
+        With ``dynamic_batch=False``: the batch to bake in; that many examples are kept, the last one repeated if
         there are fewer. Defaults to the number of examples.
     external_data : bool, default=False
         See `export_onnx`.
@@ -98,7 +98,7 @@ def write_bundle(
     ExportError
         The network cannot be exported, or the ONNX file does not agree with torch.
     OutputError
-        The folder cannot be written, or holds something else than a bundle.
+        The folder cannot be written, or holds something other than a bundle.
     """
     folder = folder.absolute()
     _refuse_strangers(folder)
@@ -125,9 +125,9 @@ def write_bundle(
         np.savez(stage / REFERENCE, source=np.array(agreement.reference), **arrays)
         try:
             save_weights(model, stage / WEIGHTS)
-        except SafetensorError as error:  # what safetensors makes of a full disk
+        except SafetensorError as error:  # safetensors raises this on a full disk
             raise OutputError(f"cannot write {folder}: {one_line(error)}; free some space") from error
-        (stage / WEIGHTS).chmod(onnx_file.stat().st_mode)  # safetensors lets the owner alone read it
+        (stage / WEIGHTS).chmod(onnx_file.stat().st_mode)  # safetensors makes it readable by the owner only
         if plan is not None:
             plan.save(stage / PLAN)
         manifest = Manifest(
@@ -149,7 +149,7 @@ def write_bundle(
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Refuse a folder with anything but a bundle in it: replacing it deletes what is there."""
+    """Refuse a folder that holds anything but a bundle, since replacing it deletes the contents."""
     if not folder.exists():
         return
     if not folder.is_dir():

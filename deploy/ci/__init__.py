@@ -1,6 +1,6 @@
-"""What continuous integration asks for: limits that a model must keep, judged on the machine of the job.
+"""Performance checks for continuous integration: limits that a model must keep, judged on the machine of the job.
 
-`check_file` says what is asked, `check_report` what came out of it.
+`check_file` holds the limits, `check_report` the verdicts.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Limits that stand for themselves: latency, throughput, load time and memory of one model."""
+"""Judge absolute limits: latency, throughput, load time and memory of one model."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from deploy.report.formatting import duration, rate
 __all__ = ["PERCENTILES", "judge_alone", "judge_trials", "median_at_look"]
 
 PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
-"""Limits of latency, and the percentile that each is of."""
+"""Percentile of each latency limit."""
 
 _MEMORY = "memory_mb"
 _MB = 10**6
 _LAST_LOOKS = 2
-"""Beside those that are planned: when the time is over, and when that of a second try is."""
+"""Looks beside the planned ones: at the end of the time, and at the end of a second try."""
 
 
 def judge_alone(
     limits: Limits, measured: Measurement, analyses: InterimAnalyses, *, accept_unfit: bool
 ) -> Iterator[Finding]:
-    """Yield what a model that was measured says of its absolute limits.
+    """Yield the finding for each absolute limit of a measured model.
 
     Parameters
     ----------
     limits : Limits
-        Latencies, throughput, load time and memory are looked at.
+        Latencies, throughput, load time and memory are judged.
     measured : Measurement
-        Alone, or beside its baseline.
+        Of the model alone, or next to its baseline.
     analyses : InterimAnalyses
-        When the processes are looked at, and how wide the interval of a median over them then is.
+        Schedule of the looks at the processes, which sets the width of the interval of a median over them.
     accept_unfit : bool
-        Whether numbers of an unfit machine are believed.
+        Whether to accept the numbers of an unfit machine.
     """
     unfit = why_unfit([measured]) if measured.unfit and not accept_unfit else ""
     for one in judge_trials(limits, measured.trials, measured.subject.batch, analyses):
@@ -51,24 +51,24 @@ def judge_alone(
 
 
 def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: InterimAnalyses) -> Iterator[Finding]:
-    """Yield what the trials of a model say of its absolute limits, whatever the machine was like.
+    """Yield the finding for each absolute limit from the trials alone, ignoring the fitness of the machine.
 
     Parameters
     ----------
     limits : Limits
         See `judge_alone`.
     trials : sequence of Trial
-        Those that were made.
+        The trials so far.
     batch : int
         Examples of one call.
     analyses : InterimAnalyses
-        When the processes are looked at, and how wide the interval of a median over them then is.
+        Schedule of the looks at the processes, which sets the width of the interval of a median over them.
     """
     for limit, statement, allowed, unit, write, interval in _absolute(limits, trials, batch, analyses):
         if isinstance(interval, str):
             yield Finding(limit, statement, "inconclusive", interval, to_decide(len(trials)), allowed, unit=unit)
             continue
-        # A rate has a limit from below.
+        # A rate has a lower limit.
         sign = -1 if limit == "throughput_per_s" else 1
         ends = sorted((sign * interval.low, sign * interval.high))
         verdict = against(sign * interval.value, ends, sign * allowed)
@@ -91,9 +91,9 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: 
 
 
 def median_at_look(values: Sequence[float], analyses: InterimAnalyses) -> Interval | str:
-    """Return the median over processes, or pairs of them, as the last look saw it; or why there is none yet.
+    """Return the median over processes, or pairs of them, at the last look; or why there is none yet.
 
-    What came after the last look that was planned is not looked at.
+    Values after the last planned look are ignored.
     """
     reached = [look for look in analyses.schedule if look[0] <= len(values)]
     if not reached:
@@ -109,7 +109,7 @@ _Absolute = tuple[str, str, float, str, Callable[[float], str], Interval | str]
 
 
 def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, analyses: InterimAnalyses) -> Iterator[_Absolute]:
-    """Yield limit, statement, allowed, unit, how a value is written, and its interval or why there is none."""
+    """Yield limit, statement, allowed value, unit, formatter, and the interval or why there is none."""
     for limit, share in PERCENTILES.items():
         allowed = getattr(limits, limit)
         if allowed is not None:
@@ -128,7 +128,7 @@ def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, analyses: Int
 
 
 def _percentile(trials: Sequence[Trial], share: float, analyses: InterimAnalyses) -> Interval | str:
-    """Return a percentile of the latency in ms: the median over processes, others over all calls."""
+    """Return a latency percentile in ms: the median is over processes, others are over all calls."""
     if share == 0.5:
         return median_at_look([median(trial.calls_ns) / 1e6 for trial in trials], analyses)
     calls = [ns for trial in trials for ns in trial.calls_ns]

@@ -1,4 +1,4 @@
-"""Top-1 accuracy of a compiled model on given examples: an ``.npz`` file, which needs no torch, or a data set."""
+"""Top-1 accuracy of a compiled model on given examples: a data set, or an ``.npz`` file, which needs no torch."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _BATCH = 64
 
 
 class Scored(NamedTuple):
-    """Accuracy in [0, 1], of `n` examples."""
+    """Accuracy in [0, 1] on `n` examples."""
 
     accuracy: float
     n: int
 
 
 class Examples(NamedTuple):
-    """Where the examples come from.
+    """Source of the examples.
 
     Parameters
     ----------
     arrays : Mapping of str to ndarray or None
-        Of an ``.npz`` file: inputs of shape (n, ...) by name, and labels of shape (n,).
+        Contents of an ``.npz`` file: inputs of shape (n, ...) by name, and labels of shape (n,).
     spec : DataSpec or None
-        A data set in its place.
+        The data set used instead.
     where : str
-        For messages.
+        Name of the source, for messages.
     """
 
     arrays: dict[str, Array] | None
@@ -60,12 +60,12 @@ def read_examples(limit: AccuracyLimit, folder: Path) -> Examples:
     limit : AccuracyLimit
         Its ``data`` is an ``.npz`` file, the name of a data set, or a data set with its settings.
     folder : Path
-        What paths are relative to.
+        Folder that paths are relative to.
 
     Raises
     ------
     CheckFileError
-        The file is missing, broken, or holds no labels.
+        The file is missing, broken, or has no labels.
     """
     if not isinstance(limit.data, str) or not limit.data.endswith(".npz"):
         spec = DataSpec(name=limit.data) if isinstance(limit.data, str) else limit.data
@@ -86,7 +86,7 @@ def read_examples(limit: AccuracyLimit, folder: Path) -> Examples:
 
 
 def score(model: Path, backend: str, options: CompileOptions, examples: Examples) -> Scored:
-    """Return how many examples a compiled model classifies right: the largest score is its answer.
+    """Return the top-1 accuracy of a compiled model.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def score(model: Path, backend: str, options: CompileOptions, examples: Examples
 
 
 def scored_or_why(model: Path, backend: str, options: CompileOptions, examples: Examples) -> Scored | str:
-    """Return the accuracy, or in one line why a model has none: that is a row, and the other models are looked at."""
+    """Return the accuracy, or one line why there is none: it becomes a row, and the other models are still checked."""
     try:
         return score(model, backend, options, examples)
     except (BackendError, BenchmarkError, DeployError) as error:
@@ -114,14 +114,14 @@ def scored_or_why(model: Path, backend: str, options: CompileOptions, examples: 
 
 
 def judge_accuracy(limit: AccuracyLimit, scored: Scored | str, baseline: Scored | str | None) -> list[Finding]:
-    """Return what the accuracy says of its limits.
+    """Return the findings for the accuracy limits.
 
     Parameters
     ----------
     limit : AccuracyLimit
-        What is asked.
+        The limits.
     scored, baseline : Scored or str
-        Of the model and its baseline; a text says why there is none.
+        Accuracy of the model and its baseline; a string says why there is none.
     """
     made = []
     if limit.at_least is not None:
@@ -166,7 +166,7 @@ def judge_accuracy(limit: AccuracyLimit, scored: Scored | str, baseline: Scored 
 
 
 def _beside(spec: DataSpec, folder: Path) -> DataSpec:
-    """Return the same with paths that start at `folder`."""
+    """Return `spec` with its paths made relative to `folder`."""
     kind, colon, path = spec.name.partition(":")
     name = f"{kind}{colon}{folder / path}" if kind == _FOLDER and path else spec.name
     root = None if spec.root is None else folder / spec.root
@@ -181,7 +181,7 @@ def _score_arrays(model: Path, backend: str, options: CompileOptions, arrays: di
         right = 0
         for start in range(0, len(labels), size):
             wanted = labels[start : start + size]
-            indices = np.arange(start, start + size, dtype=np.int64) % len(labels)  # the last batch is filled up
+            indices = np.arange(start, start + size, dtype=np.int64) % len(labels)  # pads the last batch
             answers = remote.run({name: np.ascontiguousarray(array[indices]) for name, array in inputs.items()})
             scores = np.asarray(answers[remote.outputs[0].name])
             if scores.ndim != 2 or len(scores) != size:

@@ -1,4 +1,4 @@
-"""Whether a model still answers as its baseline does."""
+"""Check that the outputs of a model match those of its baseline."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from deploy.results.bench_grid import reference_of
 __all__ = ["answers_beside"]
 
 _MOST = 4
-"""Of several inputs that were given, so many are looked at."""
+"""Maximum number of given inputs that are checked."""
 
 
 def answers_beside(
     candidate: SubjectSpec, baseline: SubjectSpec, settings: Settings, say: Progress, machine: Machine | None = None
 ) -> Measurement:
-    """Compare the compiled candidate with the reference answers of its baseline, to the same inputs.
+    """Compare the outputs of the compiled candidate with its baseline's reference on the same inputs.
 
     Parameters
     ----------
     candidate, baseline : SubjectSpec
-        Of one backend.
+        Both on the same backend.
     settings : Settings
-        Of the job.
+        Settings of the job.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
     machine : Machine, optional
-        Its lock; left out: this one's.
+        Its lock is used; default: this machine.
 
     Returns
     -------
     Measurement
-        A quick one: its agreement or failure is what counts.
+        A quick measurement: only its agreement or failure counts.
     """
     say(f"{candidate.backend}: answers of {candidate.label} beside those of {baseline.label}")
     arm = PreparedArm.prepare(baseline, None, reference_of(baseline.model), settings, say)

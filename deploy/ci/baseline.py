@@ -1,4 +1,4 @@
-"""The two files of a comparison: the model as it is, and its baseline, from a path or from git."""
+"""Find the two files of a comparison: the model, and its baseline from a path or from git."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploy.results.bench_grid import onnx_file
 __all__ = ["GIT", "baseline_of", "model_file"]
 
 GIT = "git:"
-"""Begins a baseline that is a file as it was at a commit."""
+"""Prefix of a baseline that is a file at a commit."""
 
 
 def model_file(folder: Path, text: str, whose: str) -> Path:
@@ -21,7 +21,7 @@ def model_file(folder: Path, text: str, whose: str) -> Path:
     Parameters
     ----------
     folder : Path
-        What the path is relative to.
+        Folder that the path is relative to.
     text : str
         An ONNX file, or the folder of a bundle.
     whose : str
@@ -30,7 +30,7 @@ def model_file(folder: Path, text: str, whose: str) -> Path:
     Raises
     ------
     CheckFileError
-        There is no such file, or it is a pointer of Git LFS.
+        There is no such file, or it is a Git LFS pointer.
     """
     path = folder / text
     file = onnx_file(path)
@@ -46,23 +46,23 @@ def model_file(folder: Path, text: str, whose: str) -> Path:
 
 
 def baseline_of(folder: Path, text: str, model: str, whose: str) -> Path:
-    """Return the ONNX file of a baseline; one from git is written to a temporary folder.
+    """Return the ONNX file of a baseline; a file from git is written to a temporary folder.
 
     Parameters
     ----------
     folder : Path
-        Of the check file.
+        Folder of the check file.
     text : str
         An ONNX file, the folder of a bundle, or ``git:REF`` or ``git:REF:PATH``.
     model : str
-        Path of the candidate, which is also that of ``git:REF``.
+        Path of the candidate, which ``git:REF`` uses too.
     whose : str
         The key that names it, for messages.
 
     Raises
     ------
     CheckFileError
-        It cannot be had.
+        The baseline cannot be obtained.
     """
     if not text.startswith(GIT):
         return model_file(folder, text, whose)

@@ -1,8 +1,8 @@
-"""The time of a job, and how it is shared out: whatever is in doubt gets what the others leave.
+"""Share the time of a job among its tasks: undecided tasks get what the others leave over.
 
-Each task gets an equal share of the time first and ends as soon as its limits are decided. What is left then goes to
-the tasks without a verdict, the most doubtful first, which go on where they stopped. While the job waits for another
-measurement on the machine its clock stands still.
+Each task first gets an equal share of the time and ends as soon as its limits are decided. The time left then goes to
+the tasks without a verdict, the most doubtful first, which resume where they stopped. The clock of the job is paused
+while it waits for another measurement on the machine.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from deploy.ci.finding import Finding
 __all__ = ["PatientMachine", "Task", "share_out"]
 
 _LEAST_S = 1.0
-"""In less no process is started and warmed up."""
+"""Less is too short to start and warm up a process."""
 
 
 class Task(Protocol):
-    """One measurement that can go on where it stopped."""
+    """One measurement that can resume where it stopped."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is known of its limits so far."""
+        """Findings on its limits so far."""
 
     @property
     def open(self) -> bool:
@@ -34,25 +34,25 @@ class Task(Protocol):
 
     @property
     def doubt(self) -> float:
-        """How far it is from a verdict; infinite where nothing is known."""
+        """How far it is from a verdict; infinite if nothing is known."""
 
     def go_on(self, budget_s: float) -> bool:
-        """Measure for so long, or until it is decided; return whether anything was added."""
+        """Measure for `budget_s` seconds or until decided; return whether anything was added."""
 
     def anew(self) -> None:
-        """Forget what was measured: the machine was not fit."""
+        """Discard what was measured: the machine was unfit."""
 
     def close(self) -> None:
-        """Take the last look at what was measured."""
+        """Take the last look at the samples."""
 
 
 class PatientMachine:
-    """A machine whose clock stands still while another measurement holds it; implements `Machine`.
+    """A machine whose clock is paused while another measurement holds it; implements `Machine`.
 
     Parameters
     ----------
     machine : Machine
-        Which.
+        The machine to wrap.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -60,12 +60,12 @@ class PatientMachine:
         self._waited_s = 0.0
 
     def now_s(self) -> float:
-        """Return seconds since some start, without those of waiting."""
+        """Return seconds since an arbitrary start, excluding waiting."""
         return self._machine.now_s() - self._waited_s
 
     @contextmanager
     def measuring(self, purpose: str, say: Progress) -> Iterator[Observer]:
-        """Keep every other measurement away, and observe; see `Machine`."""
+        """Exclude other measurements, and observe; see `Machine`."""
         began_s, waits = self._machine.now_s(), False
 
         def told(line: str) -> None:
@@ -85,16 +85,16 @@ class PatientMachine:
 def share_out(
     tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], float], after_each: Callable[[], object]
 ) -> bool:
-    """Measure all tasks until they are decided or the time is over.
+    """Measure all tasks until they are decided or time is up.
 
     Parameters
     ----------
     tasks : sequence of Task
         In the order of the check file.
     deadline_s : float
-        On the clock of `now_s`.
+        End of the time, on the clock of `now_s`.
     now_s : callable
-        Seconds.
+        Returns the time in seconds.
     after_each : callable
         Called when a task has used its share.
 
@@ -106,7 +106,7 @@ def share_out(
     lost_s, anything = 0.0, False
 
     def go_on(task: Task, share_s: float) -> bool:
-        # What a task takes beside its budget, to get ready and to end its last process, is taken from it.
+        # The time a task takes beyond its budget, to prepare and to end its last process, is deducted from it.
         nonlocal lost_s, anything
         before_s, granted_s = now_s(), max(_LEAST_S, share_s - lost_s)
         added = task.go_on(granted_s)

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 Policy = Literal["fail", "warn", "retry"]
-"""What the job makes of a row without a verdict; ``"retry"``: give it as much time again, once, and then fail."""
+"""How the job treats a row without a verdict; ``"retry"``: give it as much time again, once, then fail."""
 
 _NAMES = ("deploy-check.yaml", "deploy-check.yml", "pyproject.toml")
 _MAX_BYTES = 1 << 20
@@ -71,10 +71,12 @@ class AccuracyLimit(_Section):
 
     data: str | DataSpec = Field(
         description="an .npz file with the model's input and an array 'labels'; or a data set as in a recipe, whose "
-        "test images are taken"
+        "test images are used"
     )
     at_least: Share | None = Field(None, le=1, description="top-1 accuracy in [0, 1], or per cent")
-    max_drop: Share | None = Field(None, le=1, description="below the baseline's accuracy, at most: 0.005 or 0.5 %")
+    max_drop: Share | None = Field(
+        None, le=1, description="largest drop below the baseline's accuracy, such as 0.005 or 0.5 %"
+    )
 
     @model_validator(mode="after")
     def _limits_something(self) -> AccuracyLimit:
@@ -86,29 +88,39 @@ class AccuracyLimit(_Section):
 class Limits(_Section):
     """What must hold. A limit that is relative to the baseline is null where it is not asked for."""
 
-    slower: Share | None = Field(None, gt=0, lt=1, description="than the baseline, at most: 3 %; measured in turn")
-    more_memory: Share | None = Field(None, description="than the baseline, of the peak of the process, at most")
-    larger_file: Share | None = Field(None, description="than the baseline with its external data, at most")
+    slower: Share | None = Field(
+        None, gt=0, lt=1, description="at most this much slower than the baseline, such as 3 %; measured alternately"
+    )
+    more_memory: Share | None = Field(
+        None, description="at most this much more peak memory of the process than the baseline"
+    )
+    larger_file: Share | None = Field(
+        None, description="at most this much larger than the baseline, external data included"
+    )
     answers: Literal["same", "any"] = Field(
-        "any", description="'same': those of the baseline to the same inputs, within the tolerance of the precision"
+        "any", description="'same': those of the baseline for the same inputs, within the tolerance of the precision"
     )
     p50_ms: PositiveFloat | None = Field(None, description="median latency, at most")
-    p90_ms: PositiveFloat | None = Field(None, description="at most; wants 64 calls")
-    p99_ms: PositiveFloat | None = Field(None, description="at most; wants 662 calls")
-    p999_ms: PositiveFloat | None = Field(None, description="at most; wants 6636 calls")
+    p90_ms: PositiveFloat | None = Field(None, description="90th percentile of the latency, at most; needs 64 calls")
+    p99_ms: PositiveFloat | None = Field(None, description="99th percentile of the latency, at most; needs 662 calls")
+    p999_ms: PositiveFloat | None = Field(
+        None, description="99.9th percentile of the latency, at most; needs 6636 calls"
+    )
     throughput_per_s: PositiveFloat | None = Field(None, description="examples per second of one caller, at least")
-    load_ms: PositiveFloat | None = Field(None, description="from the ONNX file to the compiled model, at most")
-    memory_mb: PositiveFloat | None = Field(None, description="peak of the process in 10^6 bytes, at most")
+    load_ms: PositiveFloat | None = Field(None, description="time from the ONNX file to the compiled model, at most")
+    memory_mb: PositiveFloat | None = Field(None, description="peak memory of the process in 10^6 bytes, at most")
     file_mb: PositiveFloat | None = Field(None, description="ONNX file with external data in 10^6 bytes, at most")
-    macs: Count | None = Field(None, description="multiply-accumulates of one example, at most: 300M")
-    parameters: Count | None = Field(None, description="at most: 5M")
+    macs: Count | None = Field(None, description="multiply-accumulates per example, at most, such as 300M")
+    parameters: Count | None = Field(None, description="number of parameters, at most, such as 5M")
     accuracy: AccuracyLimit | None = None
 
 
 class CheckedModel(_Section):
     """One model, where it runs, and what must hold."""
 
-    name: str | None = Field(None, min_length=1, max_length=200, description="in reports; default: of the file")
+    name: str | None = Field(
+        None, min_length=1, max_length=200, description="name in reports; default: that of the file"
+    )
     model: str = Field(min_length=1, description="ONNX file, or the folder of a bundle")
     baseline: str | None = Field(
         None,
@@ -118,10 +130,12 @@ class CheckedModel(_Section):
     backends: _Names = ("ort",)
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     device: str | None = None
-    threads: _Numbers | None = Field(None, description="of one inference; default: all usable cores")
-    batch: _Numbers | None = Field(None, description="of a free batch dimension; default: 1")
-    shapes: dict[str, tuple[PositiveInt, ...]] = Field(default_factory=dict, description="of free dimensions, by input")
-    inputs: str | None = Field(None, description=".npz file with inputs by name; others are made up")
+    threads: _Numbers | None = Field(None, description="threads of one inference; default: all usable cores")
+    batch: _Numbers | None = Field(None, description="size of a free batch dimension; default: 1")
+    shapes: dict[str, tuple[PositiveInt, ...]] = Field(
+        default_factory=dict, description="sizes of free dimensions, by input"
+    )
+    inputs: str | None = Field(None, description=".npz file with inputs by name; other inputs are generated")
     limits: Limits = Field(default_factory=Limits)
 
     @field_validator("backends", "threads", "batch", mode="after")
@@ -133,18 +147,20 @@ class CheckedModel(_Section):
 class CheckFile(_Section):
     """All of it."""
 
-    title: str | None = Field(None, min_length=1, description="of the report; default: 'deploy check'")
+    title: str | None = Field(None, min_length=1, description="title of the report; default: 'deploy check'")
     budget: PositiveFloat | None = Field(
-        None, description="seconds of the whole job; default: 60 for each measurement; --budget goes first"
+        None, description="seconds for the whole job; default: 60 for each measurement; --budget takes precedence"
     )
     inconclusive: Policy = "retry"
     unfit: Policy = "retry"
-    seed: int = Field(0, ge=0, description="of inputs that are made up and of the order of measurements")
-    limits: Limits = Field(default_factory=Limits, description="of every model; its own limits go first")
+    seed: int = Field(0, ge=0, description="seed of generated inputs and of the order of measurements")
+    limits: Limits = Field(
+        default_factory=Limits, description="limits for every model; a model's own limits take precedence"
+    )
     models: tuple[CheckedModel, ...] = Field(min_length=1)
 
     def limits_of(self, model: CheckedModel) -> Limits:
-        """Return the limits of a model: its own, then those of all, then what a baseline is given for.
+        """Return the limits of a model: its own, then the shared ones, then the defaults that a baseline brings.
 
         A model with a baseline that sets no relative limit must not be more than 3 % slower, take more than 3 % more
         memory or be a larger file.
@@ -159,7 +175,7 @@ class CheckFile(_Section):
         return Limits.model_construct(**(Limits().model_dump() | usual | shared | own))
 
     def names(self) -> tuple[str, ...]:
-        """Return the name of each model: its own, else that of its file or folder, else its path."""
+        """Return the name of each model: its own, else its file or folder name, else its path."""
         stems = ["" if one.name else _stem(Path(one.model)) for one in self.models]
         return tuple(
             one.name or (stem if stems.count(stem) == 1 else one.model)
@@ -167,12 +183,12 @@ class CheckFile(_Section):
         )
 
     def only(self, patterns: Sequence[str]) -> CheckFile:
-        """Return the same with those models whose name matches one of the patterns.
+        """Return the check file reduced to the models whose name matches one of the patterns.
 
         Raises
         ------
         CheckFileError
-            A pattern matches none.
+            A pattern matches no model.
         """
         names = self.names()
         for pattern in patterns:
@@ -229,7 +245,7 @@ def load_check_file(path: Path) -> CheckFile:
     Raises
     ------
     CheckFileError
-        It is missing, is neither, or has an unknown, missing or illegal key.
+        The file is missing, neither YAML nor TOML, or has an unknown, missing or illegal key.
     """
     is_toml = path.suffix == ".toml"
     document = _table(path) if is_toml else _read(path, strict_yaml)
@@ -266,5 +282,5 @@ def _read(path: Path, parse: Any) -> Any:
 
 
 def _stem(path: Path) -> str:
-    """Every bundle calls its file the same: there the folder says more."""
+    """Return the file stem, or the folder name for a bundle, whose file always has the same name."""
     return (path.parent.name if path.name == "model.onnx" and path.parent.name else path.stem) or "model"

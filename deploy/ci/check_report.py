@@ -1,6 +1,6 @@
-"""`CheckReport`: what ``deploy check`` found, one row for each limit, as one versioned JSON file.
+"""`CheckReport`: the result of ``deploy check``, one row per limit, as one versioned JSON file.
 
-The raw samples behind the rows are in it: a page, a summary or a history is made from the file alone.
+It includes the raw samples behind the rows, so a page, a summary or a history is made from the file alone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["SCHEMA_VERSION", "CheckReport", "CheckRow", "Commit", "Outcome", "Ro
 SCHEMA_VERSION = 1
 
 RowVerdict = Literal["kept", "broken", "inconclusive", "unfit", "failed"]
-"""``"failed"``: it could not be looked at, as the model does not load or its baseline is missing."""
+"""``"failed"``: it could not be judged, for example because the model does not load or its baseline is missing."""
 Outcome = Literal["passed", "warning", "failure"]
-"""What the job makes of a verdict, by the policy of the check file."""
+"""How the job treats a verdict, by the policy of the check file."""
 
 _GRAVEST_FIRST: tuple[tuple[RowVerdict, int], ...] = (
     ("failed", exit_codes.USAGE),
@@ -35,12 +35,12 @@ _ANSWERS = "answers"
 
 
 class CheckRow(Record):
-    """One limit of one model, on one backend where it depends on it."""
+    """One limit of one model, on one backend if the limit depends on it."""
 
     model: str = Field(description="name of the model in the check file")
     file: str = Field(description="the model's file as the check file names it, for annotations")
     backend: str | None = Field(None, description="None: the limit does not depend on a backend")
-    place: str = Field("", description="backend, threads and batch as people read them; empty without a backend")
+    place: str = Field("", description="backend, threads and batch in readable form; empty without a backend")
     limit: str = Field(description="key of the limit in the check file: 'slower', 'p99_ms', 'answers'")
     statement: str = Field(description="the limit in words: 'at most 3 % slower than the baseline'")
     allowed: float | None = Field(None, description="the limit as a number, in `unit`; None where it has none")
@@ -51,18 +51,18 @@ class CheckRow(Record):
     high: float | None = Field(None, description="upper end")
     unit: str = Field("", description="'ms', '1/s', 'bytes', 'MACs', 'parameters', 'share'; empty without a number")
     verdict: RowVerdict
-    outcome: Outcome = Field(description="after the policy for what is inconclusive or unfit")
-    reason: str = Field(description="one sentence: what was seen, with its figures")
-    remedy: str = Field("", description="what to do about it; empty where nothing is to be done")
+    outcome: Outcome = Field(description="after applying the policy for inconclusive or unfit results")
+    reason: str = Field(description="one sentence: what was observed, with its figures")
+    remedy: str = Field("", description="what to do about it; empty if there is nothing to do")
 
     @property
     def where(self) -> str:
-        """Name of the model, and where it ran: ``"classifier on ort, 1 thread"``."""
+        """Model and where it ran: ``"classifier on ort, 1 thread"``."""
         return f"{self.model} on {self.place}" if self.place else self.model
 
     @property
     def line(self) -> str:
-        """The row in one line: ``"classifier on ort, 1 thread: 5.2 % slower (4.9 to 5.6 %); limit: ..."``."""
+        """The row as one line: ``"classifier on ort, 1 thread: 5.2 % slower (4.9 to 5.6 %); limit: ..."``."""
         return f"{self.where}: {self.reason}; limit: {self.statement}"
 
 
@@ -76,17 +76,17 @@ class Commit(Record):
 
 
 class CheckReport(Document):
-    """``check.json``: limits and verdicts, with all that was measured for them."""
+    """``check.json``: limits, verdicts and the measurements behind them."""
 
     schema_version: Literal[1] = 1
     created_utc: str
     tool_version: str
     title: str = Field(min_length=1)
     check_file: str = Field(description="path of the check file as it was given")
-    commit: Commit | None = Field(None, description="None: the models lie in no git repository")
+    commit: Commit | None = Field(None, description="None: the models are not in a git repository")
     environment: Environment
     machine: str = Field(description="fingerprint of the machine; histories of different machines are never joined")
-    budget_s: PositiveFloat = Field(description="seconds that the job was given")
+    budget_s: PositiveFloat = Field(description="seconds given to the job")
     took_s: NonNegativeFloat
     retried: bool = Field(False, description="whether undecided rows were given more time, by the policy 'retry'")
     rows: tuple[CheckRow, ...] = Field(min_length=1)
@@ -96,7 +96,7 @@ class CheckReport(Document):
 
     @property
     def exit_code(self) -> int:
-        """The gravest of what the policy calls a failure; 0 where everything passed or is a warning."""
+        """Exit code of the most severe failure; 0 if every row passed or is a warning."""
         failures = [row for row in self.rows if row.outcome == "failure"]
         if any(row.limit == _ANSWERS and row.verdict == "broken" for row in failures):
             return exit_codes.WRONG_ANSWERS
@@ -104,12 +104,12 @@ class CheckReport(Document):
         return next((code for verdict, code in _GRAVEST_FIRST if verdict in verdicts), exit_codes.OK)
 
     def with_outcome(self, outcome: Outcome) -> tuple[CheckRow, ...]:
-        """Return the rows of one outcome, in the order of the check file."""
+        """Return the rows with this outcome, in the order of the check file."""
         return tuple(row for row in self.rows if row.outcome == outcome)
 
 
 def load_check(path: Path) -> CheckReport:
-    """Read what ``deploy check`` wrote.
+    """Read a report written by ``deploy check``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``deploy check`` from the check file to the report: what is asked of each model, measured and judged."""
+"""Run ``deploy check``: from the check file through measuring and judging to the report."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ def check(
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
 ) -> CheckReport:
-    """Measure the models of a check file, and judge each limit.
+    """Measure the models of a check file and judge each limit.
 
     Parameters
     ----------
     file : CheckFile
-        What is asked.
+        The check file.
     path : Path
-        Of the check file: paths in it are relative to its folder.
+        Path of the check file; paths in it are relative to its folder.
     budget_s : float, optional
-        Seconds of the whole job; by default the check file's, or 60 for each measurement. Waiting for another
+        Seconds for the whole job; default: those of the check file, or 60 per measurement. Waiting for another
         measurement on the machine does not count.
     accept_unfit : bool, default=False
-        Whether numbers of an unfit machine are believed.
+        Whether to accept the numbers of an unfit machine.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
     so_far : callable, optional
-        Receives the report as it is whenever something was measured, for a job that is ended from outside.
+        Called with the report so far after each measurement, in case the job is killed.
     launch, machine
         See `benchmarks.runner.measure`.
 
     Raises
     ------
     CheckFileError
-        A file of it is missing, or a baseline cannot be had.
+        A file it names is missing, or a baseline cannot be obtained.
     BackendError
         A backend is not usable here.
     """
@@ -117,7 +117,7 @@ def check(
 
 
 def _retries(file: CheckFile, task: Task) -> bool:
-    """Say whether more time could bring what the policy asks for."""
+    """Return whether the policy asks for a retry that could help."""
     verdicts = {one.verdict for one in task.findings}
     anew = "unfit" in verdicts and file.unfit == "retry"
     return anew or ("inconclusive" in verdicts and file.inconclusive == "retry" and task.open)

@@ -1,4 +1,4 @@
-"""`Finding`: what is known of one limit, before the policy of the check file; the words that all findings share."""
+"""`Finding`: the verdict on one limit before the policy of the check file, and helpers to make findings."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 WRONG = "WrongAnswersError"
-"""Kind of failure of a model that answers wrongly."""
+"""Failure kind of a model with wrong outputs."""
 MOST = 40
-"""Processes of one model, or pairs of them, at most."""
+"""Maximum number of processes of one model, or of pairs."""
 _MORE_TIME = "give it more time: --budget"
 _NO_MORE = "more time does not help: choose another limit, or set inconclusive: warn"
 QUIETER = "measure again when the machine is quieter, or accept its numbers with --accept-unfit"
@@ -36,20 +36,20 @@ _MB = 10**6
 
 
 class Asked(NamedTuple):
-    """Whose rows are made.
+    """Model and place that rows are made for.
 
     Parameters
     ----------
     model, file : str
         See `CheckRow`.
     limits : Limits
-        Of the model.
+        Limits of the model.
     backend : str or None
-        None for what does not depend on one.
+        None for limits that do not depend on one.
     place : str
-        As people read it.
+        Where it ran, in readable form.
     explain : str
-        Command that says why a model became slower.
+        Command that explains why a model became slower.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Asked(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is known of one limit, before the policy.
+    """The verdict on one limit, before the policy.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Finding(NamedTuple):
     unit: str = ""
 
     def row(self, asked: Asked, outcome: Outcome) -> CheckRow:
-        """Return the row of a model."""
+        """Return the finding as a report row."""
         return CheckRow(
             model=asked.model,
             file=asked.file,
@@ -101,16 +101,16 @@ class Finding(NamedTuple):
 
 
 def not_judged(limits: Limits, reason: str, names: Collection[str] | None = None) -> tuple[Finding, ...]:
-    """Return that none of the limits that are asked for could be looked at.
+    """Return a "failed" finding for every requested limit.
 
     Parameters
     ----------
     limits : Limits
-        Of a model.
+        Limits of a model.
     reason : str
-        Why.
+        Why they could not be judged.
     names : collection of str, optional
-        Those that are meant; by default all.
+        Limits to include; default: all.
     """
     return tuple(
         Finding(name, f"{name}: {value:g}" if isinstance(value, int | float) else name, "failed", reason)
@@ -120,14 +120,14 @@ def not_judged(limits: Limits, reason: str, names: Collection[str] | None = None
 
 
 def not_measured(limit: str, statement: str, failed: Measurement, allowed: float | None, unit: str) -> Finding:
-    """Return that a limit could not be looked at, as a model failed."""
+    """Return a "failed" finding for a limit whose model failed."""
     why = "its answers are wrong" if failed.failure_kind == WRONG else failed.failure or "no samples"
     reason = f"not measured: {failed.subject.label}: {why}"
     return Finding(limit, statement, "failed", reason, allowed=allowed, unit=unit)
 
 
 def against(value: float, interval: Sequence[float], allowed: float) -> RowVerdict:
-    """Return whether a value with an interval keeps an upper limit: surely, surely not, or not decided."""
+    """Judge a value with a confidence interval against an upper limit."""
     low, high = interval
     if high <= allowed:
         return "kept"
@@ -135,16 +135,16 @@ def against(value: float, interval: Sequence[float], allowed: float) -> RowVerdi
 
 
 def to_decide(n: int) -> str:
-    """Return what to do about a limit that `n` processes, or pairs of them, leave in doubt."""
+    """Return what to do about a limit still undecided after `n` processes, or pairs of them."""
     return _MORE_TIME if n < MOST else _NO_MORE
 
 
 def why_unfit(sides: Iterable[Measurement]) -> str:
-    """Return why the machine was not fit, in words."""
+    """Return why the machine was unfit, in words."""
     reasons = (one.fitness.reasons[0].words for one in sides if one.unfit and one.fitness is not None)
     return f"the machine was not fit for measuring: {next(iter(reasons), 'no reason was kept')}"
 
 
 def in_mb(number: float) -> str:
-    """Write bytes in the unit of the check file: ``in_mb(12_345_678)`` is ``"12.3 MB"``."""
+    """Format bytes in the unit of the check file: ``in_mb(12_345_678)`` is ``"12.3 MB"``."""
     return f"{number / _MB:.3g} MB" if number < 1000 * _MB else f"{number / _MB:,.0f} MB"

@@ -1,6 +1,6 @@
-"""What `deploy check` asks of git: files as they were at a commit, and which commit is checked.
+"""Git access of `deploy check`: files at a commit, and the commit being checked.
 
-Content goes through git's own filters, so that a pointer of Git LFS becomes the file that it stands for.
+Content goes through git's own filters, so that a Git LFS pointer becomes the file it stands for.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["commit_of", "extract_model", "is_lfs_pointer"]
 
 _LFS_POINTER = b"version https://git-lfs"
 _LINK, _SUBMODULE, _FOLDER = "120000", "160000", "040000"
-"""Modes in a tree of git."""
+"""Entry modes in a git tree."""
 _MOST_FILES, _MOST_LINKS = 1000, 10
 _TIMEOUT_S = 600.0
-"""A filter may download the file."""
+"""Long, as a filter may download the file."""
 _OF_A_HOOK = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
-"""Variables by which git tells a hook its repository: every folder would be taken for the root of that one."""
+"""Variables that git sets for a hook: with them, every folder would be taken for the root of the hook's repository."""
 
 
 class _Place(NamedTuple):
@@ -43,15 +43,14 @@ class _Place(NamedTuple):
 
 
 def commit_of(folder: Path, environment: Mapping[str, str] | None = None) -> Commit | None:
-    """Return the commit that is checked out where `folder` lies; None outside of a repository, or without git.
+    """Return the commit checked out in the repository of `folder`; None outside a repository or without git.
 
     Parameters
     ----------
     folder : Path
         In the repository.
     environment : Mapping of str to str, optional
-        Of the job, which names the branch where a commit is checked out without one, as GitLab does; by default that of
-        this process.
+        Environment of the job; it names the branch if none is checked out, as on GitLab. Default: that of this process.
     """
     try:
         head = _git(folder, "show", "--no-patch", "--format=%H %ct", "HEAD")
@@ -72,7 +71,7 @@ def commit_of(folder: Path, environment: Mapping[str, str] | None = None) -> Com
 
 
 def extract_model(folder: Path, ref: str, path: Path, target: Path) -> Path:
-    """Write an ONNX file with its external data, or the folder of a bundle, as it was at a commit.
+    """Write an ONNX file with its external data, or the folder of a bundle, as of a commit.
 
     Parameters
     ----------
@@ -81,19 +80,19 @@ def extract_model(folder: Path, ref: str, path: Path, target: Path) -> Path:
     ref : str
         Commit, branch or tag: ``HEAD~1``, ``origin/main``.
     path : Path
-        Of the file or folder, relative to `folder`.
+        The file or folder, relative to `folder`.
     target : Path
-        An empty folder that receives it.
+        An empty folder to write to.
 
     Returns
     -------
     Path
-        Of the file or folder in `target`.
+        The file or folder in `target`.
 
     Raises
     ------
     CheckFileError
-        There is no repository, commit or such file, or a filter of git failed.
+        There is no such repository, commit or file, or a git filter failed.
     """
     where = f"git:{ref}"
     root = _root(folder, where)
@@ -114,13 +113,13 @@ def extract_model(folder: Path, ref: str, path: Path, target: Path) -> Path:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Return whether a file is a pointer of Git LFS, whose content was not fetched."""
+    """Return whether a file is a Git LFS pointer whose content was not fetched."""
     with path.open("rb") as file:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def _branch_of_job(sha: str, environment: Mapping[str, str]) -> str | None:
-    """Return the branch that a job on GitHub or GitLab runs for, where this is its commit."""
+    """Return the branch of a GitHub or GitLab job if `sha` is its commit."""
     if environment.get("CI_COMMIT_SHA") == sha:
         return environment.get("CI_COMMIT_BRANCH") or None
     ref = environment.get("GITHUB_REF", "")
@@ -153,7 +152,7 @@ def _commit(root: Path, ref: str) -> str:
 
 
 def _found(root: Path, commit: str, inside: PurePosixPath, where: str, links: int = _MOST_LINKS) -> _Place:
-    """Return where a file or folder lay, through links and submodules as they were at that commit."""
+    """Return the place of a file or folder, following links and submodules as of that commit."""
     mode = _FOLDER
     for n in range(1, len(inside.parts) + 1):
         head, rest = PurePosixPath(*inside.parts[:n]), PurePosixPath(*inside.parts[n:])
@@ -178,7 +177,7 @@ def _found(root: Path, commit: str, inside: PurePosixPath, where: str, links: in
 
 
 def _entry(root: Path, commit: str, inside: PurePosixPath) -> tuple[str, str]:
-    """Return the mode and the object of a path at a commit; empty where there is none."""
+    """Return the mode and object of a path at a commit; empty strings if it does not exist."""
     listed = _asked(root, "ls-tree", "-z", "--full-tree", commit, str(inside)).output
     mode, _, name = listed.partition(b"\t")[0].decode().split() if listed else ("", "", "")
     return mode, name
@@ -215,7 +214,7 @@ def _extract(place: _Place, made: Path, where: str) -> None:
 
 
 def _external(model: Path) -> list[str]:
-    """List the files with the weights of a model that lies alone so far; a broken one is told by whoever reads it."""
+    """List the external data files of a model, which are not extracted yet; empty if the model is broken."""
     try:
         names = external_files(onnx.load(str(model), load_external_data=False))
     except (DecodeError, ValueError):
@@ -231,7 +230,7 @@ def _asked(folder: Path, *arguments: str) -> Ran:
 
 
 def _git(folder: Path, *arguments: str, output: Path | None = None) -> Ran:
-    left_out = {*_OF_A_HOOK, "GIT_LFS_SKIP_SMUDGE"}  # a baseline is wanted whole
+    left_out = {*_OF_A_HOOK, "GIT_LFS_SKIP_SMUDGE"}  # the baseline needs its real content
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     return run_program(

@@ -1,4 +1,4 @@
-"""One model of a check file: its files, the measurements that its limits want, and its rows."""
+"""One model of a check file: its files, the measurements its limits need, and its rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Job:
 
     @classmethod
     def of(cls, file: CheckFile, model: CheckedModel, name: str, folder: Path) -> Job:
-        """Find every file of a model, before anything is measured."""
+        """Find every file of a model before anything is measured."""
         candidate = model_file(folder, model.model, f"model {name!r}")
         baseline = None
         if model.baseline is not None:
@@ -82,17 +82,17 @@ class Job:
 
     @property
     def n_tasks(self) -> int:
-        """How many measurements its limits want."""
+        """Number of measurements its limits need."""
         return (self._wants_pair + self._wants_alone) * len(self._specs)
 
     @property
     def n_limits(self) -> int:
-        """How many of its limits are estimated, on all backends together."""
+        """Number of estimated limits, over all backends."""
         asked = sum(getattr(self.limits, limit) is not None for limit in (*RELATIVE, *ALONE, *FROM_ANY))
         return asked * len(self._specs)
 
     def prepare(self, terms: Terms) -> None:
-        """Judge what needs no measurement, and set up the measurements that the others need."""
+        """Judge the limits that need no measurement, and set up the measurements for the others."""
         static = self._asked()
         try:
             for label, path in self.files.paths.items():
@@ -114,12 +114,12 @@ class Job:
             self._set_up(each, batch, terms)
 
     def rows(self, file: CheckFile) -> Iterator[CheckRow]:
-        """Yield the rows, in the order of backends."""
+        """Yield the rows in the order of backends."""
         found, places = list(self.found), set()
         for task in self.tasks:
             wrong = wrong_answers(_sides(task.measured))
             if wrong is not None and task.asked.place not in places:
-                places.add(task.asked.place)  # measured in a pair and alone, it is said once
+                places.add(task.asked.place)  # reported once if measured both in a pair and alone
                 found.append((task.asked, wrong))
             findings = task.findings or not_judged(task.asked.limits, _NOT_YET, task.names)
             found += [(task.asked, one) for one in findings]
@@ -127,7 +127,7 @@ class Job:
             yield one.row(asked, outcome_of(one.verdict, inconclusive=file.inconclusive, unfit=file.unfit))
 
     def results(self, *, accept_unfit: bool) -> Results | None:
-        """Return what was measured; None where nothing was."""
+        """Return what was measured; None if nothing was."""
         pairs = [task.measured for task in self.tasks if isinstance(task.measured, Comparison)]
         alone = [task.measured for task in self.tasks if isinstance(task.measured, Measurement)]
         if not pairs and not alone:
@@ -135,7 +135,7 @@ class Job:
         labels = {side.subject.label for task in self.tasks for side in _sides(task.measured)}
         models = {label: path for label, path in self.files.paths.items() if label in labels}
         results = results_of_bench(pairs, alone, self.costs, models, accepts_unfit=accept_unfit)
-        # A bundle has a score of its own, on other examples.
+        # A bundle has its own score, on other examples.
         rows = tuple(
             row.model_copy(update={"backend_scores": self.scores.get(row.label, {})}) if row.score_test is None else row
             for row in results.models
@@ -153,7 +153,7 @@ class Job:
 
     @cached_property
     def _specs(self) -> list[list[SubjectSpec]]:
-        """What is measured, the baseline first: each backend with each number of threads and each batch."""
+        """Subjects to measure, the baseline first: each backend with each number of threads and each batch."""
         grid = Grid(
             backends=self.model.backends,
             precision=self.model.precision,
@@ -176,7 +176,7 @@ class Job:
         return Asked(self.name, file, limits, spec.backend, place, self._explain(spec))
 
     def _explain(self, spec: SubjectSpec) -> str:
-        """Return the command that says why a model became slower, for the folder where this command runs."""
+        """Return the command that explains why a model became slower, with paths relative to the current folder."""
         baseline = self.model.baseline
         if baseline is None:
             return ""

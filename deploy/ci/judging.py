@@ -1,4 +1,4 @@
-"""From what was measured to rows: one for each limit, with a verdict and a sentence. Pure functions of records."""
+"""Judge measurements against limits: one finding per limit, with a verdict and a sentence. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MB = 10**6
 
 
 def outcome_of(verdict: RowVerdict, *, inconclusive: Policy, unfit: Policy) -> Outcome:
-    """Return what a job makes of a verdict; ``"retry"`` means that the second try failed too."""
+    """Return how a job treats a verdict; ``"retry"`` here means that the second try failed too."""
     policy = {"inconclusive": inconclusive, "unfit": unfit}.get(verdict)
     if verdict == "kept":
         return "passed"
@@ -27,14 +27,14 @@ def outcome_of(verdict: RowVerdict, *, inconclusive: Policy, unfit: Policy) -> O
 
 
 def judge_cost(limits: Limits, cost: Cost, baseline: Cost | None) -> Iterator[Finding]:
-    """Yield what a file costs on paper against its limits.
+    """Yield the findings for limits on file size, MACs and parameters.
 
     Parameters
     ----------
     limits : Limits
-        ``larger_file``, ``file_mb``, ``macs`` and ``parameters`` are looked at.
+        ``larger_file``, ``file_mb``, ``macs`` and ``parameters`` are judged.
     cost, baseline : Cost
-        Of the model and of its baseline.
+        Cost of the model and of its baseline.
     """
     if limits.larger_file is not None and baseline is not None:
         change = cost.file_bytes / max(1, baseline.file_bytes) - 1
@@ -67,18 +67,18 @@ def judge_cost(limits: Limits, cost: Cost, baseline: Cost | None) -> Iterator[Fi
 
 
 def judge_pair(asked: Asked, pair: Comparison, analyses: InterimAnalyses, *, accept_unfit: bool) -> Iterator[Finding]:
-    """Yield what a comparison says of ``slower`` and ``more_memory``.
+    """Yield the findings for ``slower`` and ``more_memory`` from a comparison.
 
     Parameters
     ----------
     asked : Asked
-        Whose limits.
+        The model and its limits.
     pair : Comparison
-        With the margin of the limit.
+        Comparison made with the margin of the limit.
     analyses : InterimAnalyses
-        When its pairs are looked at.
+        Schedule of the looks at its pairs.
     accept_unfit : bool
-        Whether numbers of an unfit machine are believed.
+        Whether to accept the numbers of an unfit machine.
     """
     limits = asked.limits
     unfit = pair.unfit and not accept_unfit
@@ -95,16 +95,16 @@ def judge_pair(asked: Asked, pair: Comparison, analyses: InterimAnalyses, *, acc
 def judge_memory(
     allowed: float, baseline: Sequence[Trial], candidate: Sequence[Trial], analyses: InterimAnalyses
 ) -> Finding:
-    """Return what the trials of two models say of ``more_memory``.
+    """Return the finding for ``more_memory`` from the trials of two models.
 
     Parameters
     ----------
     allowed : float
         Share of the baseline's peak.
     baseline, candidate : sequence of Trial
-        Of equal length: pairs.
+        Paired trials, of equal length.
     analyses : InterimAnalyses
-        When the pairs are looked at.
+        Schedule of the looks at the pairs.
     """
     statement = _of_memory(allowed)
     peaks = [
@@ -124,7 +124,7 @@ def judge_memory(
 
 
 def judge_answers(measured: Measurement) -> Finding:
-    """Return whether a model answers as its baseline does; `measured` was checked against the baseline's answers."""
+    """Return the finding for ``answers``; `measured` was checked against the baseline's outputs."""
     statement = "the same answers as the baseline"
     if measured.failure_kind == WRONG:
         return Finding("answers", statement, "broken", (measured.failure or "").removeprefix("wrong answers: "))
@@ -140,7 +140,7 @@ def judge_answers(measured: Measurement) -> Finding:
 
 
 def wrong_answers(measured: Iterable[Measurement]) -> Finding | None:
-    """Return that a compiled model answers wrongly, where one does: nothing about it was timed."""
+    """Return a finding if a compiled model gives wrong outputs, in which case nothing was timed; else None."""
     wrong = next((one for one in measured if one.failure_kind == WRONG), None)
     if wrong is None:
         return None
@@ -168,7 +168,7 @@ def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Fi
 
 
 def _failed_side(pair: Comparison) -> Measurement:
-    """Return the model that could not be measured; the candidate where both are to blame, or neither is."""
+    """Return the model that could not be measured; the candidate if both failed, or neither."""
     return next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
 
 
@@ -195,7 +195,7 @@ def _than_baseline(what: str, how: str, allowed: float) -> str:
 
 
 def _changed(change: float, more: str, less: str) -> str:
-    """Write a change: ``"5.2 % slower"``."""
+    """Format a change: ``"5.2 % slower"``."""
     if abs(change) < 5e-4:
         return f"no change ({percent(abs(change), 2)})" if change else "no change"
     return f"{percent(abs(change), 1)} {more if change > 0 else less}"

@@ -1,8 +1,8 @@
-"""The measurements of a job, as tasks that can go on where they stopped (`deploy.ci.budget` shares out the time).
+"""Measurements of a job as tasks that can resume where they stopped; `deploy.ci.budget` gives them their time.
 
-The looks at the samples are planned beforehand for all limits together, so that the probability that any interval of
-the job misses stays within `ERROR`: each limit has an equal part of it (Bonferroni). Where a share of the time ends is
-no look: a task ends before the time is over only at one that was planned.
+The looks at the samples are planned in advance for all limits together, so that the probability that any interval of
+the job misses stays within `ERROR`: each limit gets an equal part of it (Bonferroni). The end of a time share is not a
+look: a task stops early only at a planned one.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ __all__ = [
 ]
 
 ERROR = 0.05
-"""Probability that any interval of a job misses, at most."""
+"""Maximum probability that any interval of a job misses."""
 
 RELATIVE = ("slower", "more_memory")
-"""Limits that want the baseline beside the model."""
+"""Limits that need the model and its baseline measured together."""
 FROM_ANY = ("load_ms", "memory_mb")
-"""Limits that each measurement tells."""
+"""Limits that any measurement can judge."""
 ALONE = (*PERCENTILES, "throughput_per_s")
-"""Limits that want the model alone."""
+"""Limits that need the model measured alone."""
 
 _LOOKS = 6
 _TAIL_BLOCK_NS = 100_000_000
-"""Of a block where a percentile beyond the median is asked for: it wants many calls."""
+"""Block length if a percentile above the median is limited, which needs many calls."""
 
 
 def analyses_for(n_limits: int) -> InterimAnalyses:
-    """Return when the pairs, or the processes, behind one of `n_limits` limits are looked at."""
+    """Return the schedule of looks at the pairs, or processes, behind one of `n_limits` limits."""
     return plan_analyses(ERROR / n_limits, MOST, _LOOKS)
 
 
@@ -67,18 +67,18 @@ Kind = TypeVar("Kind", Comparison, Measurement)
 
 
 class Terms(NamedTuple):
-    """What holds for every task of a job.
+    """Terms shared by every task of a job.
 
     Parameters
     ----------
     settings : Settings
-        Without a budget of its own.
+        Settings without their own budget.
     n_limits : int
-        That are estimated: they share the error.
+        Number of estimated limits, which share the error.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
     accept_unfit : bool
-        Whether numbers of an unfit machine are believed.
+        Whether to accept the numbers of an unfit machine.
     launch, machine
         See `benchmarks.runner.measure`.
     """
@@ -93,10 +93,10 @@ class Terms(NamedTuple):
 
 @dataclass(eq=False, kw_only=True)
 class _OneTask(ABC, Generic[Kind]):
-    """What both kinds of task are; see `deploy.ci.budget.Task`."""
+    """Base of both kinds of task; see `deploy.ci.budget.Task`."""
 
     names: ClassVar[tuple[str, ...]]
-    """Of the limits that it can judge."""
+    """Names of the limits that it can judge."""
 
     asked: Asked
     candidate: SubjectSpec
@@ -132,14 +132,14 @@ class _OneTask(ABC, Generic[Kind]):
 
     @property
     def _n(self) -> int:
-        """Pairs, or processes, so far."""
+        """Number of pairs, or processes, so far."""
         if self.measured is None:
             return 0
         return len(self.measured.log_ratios if isinstance(self.measured, Comparison) else self.measured.trials)
 
     @abstractmethod
     def _gone_on(self, settings: Settings) -> Kind:
-        """Measure from where it stopped."""
+        """Resume the measurement where it stopped."""
 
     @abstractmethod
     def _judged(self, measured: Kind) -> Iterable[Finding]:
@@ -148,18 +148,18 @@ class _OneTask(ABC, Generic[Kind]):
 
 @dataclass(eq=False, kw_only=True)
 class PairTask(_OneTask[Comparison]):
-    """A model and its baseline in turn.
+    """Measurement of a model and its baseline in turn.
 
     Parameters
     ----------
     asked : Asked
-        Whose limits.
+        The model and its limits.
     candidate, baseline : SubjectSpec
-        What is measured.
+        What to measure.
     costs : (Cost, Cost)
-        Of the baseline and of the candidate.
+        Costs of the baseline and of the candidate.
     terms : Terms
-        Of the job.
+        Terms of the job.
     """
 
     names = (*RELATIVE, *FROM_ANY)
@@ -188,7 +188,7 @@ class PairTask(_OneTask[Comparison]):
 
     @property
     def doubt(self) -> float:
-        """Width of the interval beside the margin; of a clear speed, that of the other limits."""
+        """Width of the interval relative to the margin; once the speed is decided, that of the other limits."""
         if self.measured is not None and self.measured.verdict != "inconclusive":
             return _widest(self.findings)
         speedup = None if self.measured is None else self.measured.speedup
@@ -199,7 +199,7 @@ class PairTask(_OneTask[Comparison]):
         return self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
 
     def _wants_more(self, baseline: Sequence[Trial], candidate: Sequence[Trial]) -> bool:
-        """Say whether a limit beside the speed is in doubt, and a look at it still comes."""
+        """Return whether a limit other than speed is undecided and looks are left."""
         analyses, allowed = self.settings.analyses, self.asked.limits.more_memory
 
         def judged() -> Iterator[Finding]:
@@ -245,18 +245,18 @@ class PairTask(_OneTask[Comparison]):
 
 @dataclass(eq=False, kw_only=True)
 class AloneTask(_OneTask[Measurement]):
-    """A model by itself, as its users run it.
+    """Measurement of a model alone, as its users run it.
 
     Parameters
     ----------
     asked : Asked
-        Whose limits.
+        The model and its limits.
     candidate : SubjectSpec
-        What is measured.
+        What to measure.
     batch : int
         Examples of one call.
     terms : Terms
-        Of the job.
+        Terms of the job.
     """
 
     names = (*ALONE, *FROM_ANY)
@@ -281,7 +281,7 @@ class AloneTask(_OneTask[Measurement]):
 
     @property
     def doubt(self) -> float:
-        """Largest width of an undecided interval beside its limit."""
+        """Largest width of an undecided interval relative to its limit."""
         return math.inf if self.measured is None else _widest(self.findings)
 
     @cached_property
@@ -325,7 +325,7 @@ def _any_in_doubt(findings: Iterable[Finding]) -> bool:
 
 
 def _widest(findings: Iterable[Finding]) -> float:
-    """Return the largest width of an undecided interval beside its limit; infinite where one has no interval."""
+    """Return the largest width of an undecided interval relative to its limit; infinite if one has no interval."""
     widths = [
         (one.high - one.low) / one.allowed if one.high is not None and one.low is not None and one.allowed else math.inf
         for one in findings
@@ -335,7 +335,7 @@ def _widest(findings: Iterable[Finding]) -> float:
 
 
 def _reference(spec: SubjectSpec, settings: Settings, say: Progress) -> Reference | None:
-    """Return the answers to made-up inputs, which a task that goes on needs each time; None: the runner has others."""
+    """Return the outputs on generated inputs, which a resumed task needs each time; None if the runner has others."""
     if spec.given:
         return None
     if (reference := reference_of(spec.model)) is not None:

@@ -1,4 +1,4 @@
-"""Shares and counts as people write them in a check file: ``3 %``, ``0.03``, ``5M``."""
+"""Types for shares and counts as written in a check file: ``3 %``, ``0.03``, ``5M``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def _count(value: Any) -> Any:
 
 
 Share: TypeAlias = Annotated[float, BeforeValidator(_share, json_schema_input_type=float | str), Field(ge=0, lt=10)]
-"""Of the baseline's value: 0.03, or ``3 %``."""
+"""Share of the baseline's value: 0.03, or ``3 %``."""
 Count: TypeAlias = Annotated[float, BeforeValidator(_count, json_schema_input_type=float | str), Field(gt=0)]
 """A number with an optional K, M, G (or B) or T: powers of a thousand."""

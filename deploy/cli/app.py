@@ -1,4 +1,4 @@
-"""The table of commands. The module of a command is imported when the command is called or asked for its own help."""
+"""Table of the commands. A command's module is imported only when it is called or asked for its help."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["COMMANDS", "Entry", "LazyGroup", "app"]
 
 
 class Entry(NamedTuple):
-    """Where a command stands, and its line in the list of commands.
+    """Where a command is implemented, and its line in the list of commands.
 
     Parameters
     ----------
     where : str
-        ``module:function``; empty for a group, whose commands stand in `COMMANDS` under its own name.
+        ``module:function``; empty for a group, whose commands are in `COMMANDS` under its own name.
     line : str
         First paragraph of the function's docstring, or the help of the group.
     shows : str
-        ``module:function`` that shows what the command wrote on another machine (`deploy.edge.boards`); with it the
-        command has the option ``--on``.
+        ``module:function`` that shows what the command wrote on another machine (`deploy.edge.boards`); commands with
+        it have the option ``--on``.
     """
 
     where: str
@@ -206,14 +206,14 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
     },
 }
-"""Name of a group -> name of a command -> where it stands."""
+"""Name of a group -> name of a command -> its entry."""
 
 _STUDY = ("study", "run")
-"""The command of ``deploy study RECIPE``, whose name nobody has to write."""
+"""The command behind ``deploy study RECIPE``, whose own name is not typed."""
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands of one group; a command is imported when it is taken out."""
+    """The commands of one group; a command is imported when it is looked up."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self._entries = entries
@@ -234,7 +234,7 @@ class _Commands(Mapping[str, Any]):
         return command
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a command; a KeyError while its module is imported is not an unknown command."""
+        """Return a command; a KeyError raised by the import of its module does not count as an unknown command."""
         return self[name] if name in self._entries else default
 
     def __iter__(self) -> Iterator[str]:
@@ -245,7 +245,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Command(TyperCommand):
-    """A command that understands what its options were called before, and may run on another machine."""
+    """A command that accepts former names of its options, and may run on another machine."""
 
     shows = ""
 
@@ -254,11 +254,11 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, respelt((group, str(self.name)), args, _say))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run it, and show how far it is."""
+        """Run the command, and show its progress."""
         watched = import_module("deploy.cli.output").watched
         options = frozenset(flag for option in self.params for flag in option.opts)
         recipe, quiet = "recipe" in ctx.params, ctx.params.pop("quiet")
-        # The `--on` of other commands is their own.
+        # Other commands may have an `--on` of their own.
         board, wheels = (ctx.params.pop(name) if self.shows else None for name in ("on", "wheels"))
         with watched(ctx.command_path.strip(), quiet=quiet, options=options, recipe=recipe):
             if board is not None or wheels is not None:
@@ -266,12 +266,12 @@ class _Command(TyperCommand):
             return super().invoke(ctx)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        """Write the line of use; a study of a recipe has no name of its own."""
+        """Write the usage line, without the name of `_STUDY`."""
         formatter.write_usage(ctx.command_path.strip(), " ".join(self.collect_usage_pieces(ctx)))
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and help line, and imports the one that is called."""
+    """A group that knows its commands by name and help line, and imports only the one that is called."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -286,7 +286,7 @@ class LazyGroup(TyperGroup):
             formatter.write_dl(self._lines)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help; that of ``deploy study`` begins with its own argument and options."""
+        """Write the help; that of ``deploy study`` begins with the arguments and options of `_STUDY`."""
         if self.name != _STUDY[0]:
             super().format_help(ctx, formatter)
             return
@@ -304,7 +304,7 @@ class LazyGroup(TyperGroup):
             self.commands = real
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take what follows ``deploy study`` for a recipe where it is no command; a misspelt one is still reported."""
+        """Take words after ``deploy study`` as a recipe if they name no command; a misspelt name is reported."""
         if self.name == _STUDY[0] and args and args[0] not in ctx.help_option_names:
             first = args[0]
             if first == _STUDY[1]:
@@ -316,20 +316,20 @@ class LazyGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the command; that of a recipe is called as its group is."""
+        """Find the command; `_STUDY` takes the name of its group."""
         name, command, rest = super().resolve_command(ctx, args)
         return (None if (self.name, name) == _STUDY else name), command, rest
 
 
 def _added(name: str, function: Any) -> Any:
-    """Return an option that commands get beside their own, as typer makes it."""
+    """Return an option that commands get in addition to their own, as typer makes it."""
     bare = typer.Typer(add_completion=False, rich_markup_mode=None)
     bare.command()(function)
     return next(option for option in typer.main.get_command(bare).params if option.name == name)
 
 
 def _has_quiet(
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Do not tell how far the work is."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Do not show progress."),
 ) -> None:
     pass
 
@@ -369,7 +369,7 @@ def _group(name: str, line: str, *, completion: bool = False) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # 20 ms that no other command has to wait for
+        from importlib.metadata import version  # takes 20 ms, which no other command should wait for
 
         typer.echo(version("prune-deploy"))
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""``deploy check``: the limits of a check file, measured and judged."""
+"""``deploy check``: measure the models of a check file and judge its limits."""
 
 from __future__ import annotations
 
@@ -80,21 +80,21 @@ def check(
 
         def keep(so_far: CheckReport) -> None:
             if output is not None:
-                with suppress(OutputError):  # the report itself says so in the end
+                with suppress(OutputError):  # writing the report at the end will say so
                     so_far.save(output)
 
         report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell, so_far=keep)
         written: dict[str, str] = {}
         try:
             _write(report, output, page, writes, history, written)
-        finally:  # what was measured for minutes is told, whatever cannot be written
+        finally:  # show minutes of measuring even if a file cannot be written
             show(report, wanted, page=written.pop("page", ""), files=written, verbose=verbose)
     leave(report.exit_code, told=True)
 
 
 @contextmanager
 def _annotated(format_: str) -> Iterator[None]:
-    """Let a mistake stand at the run on GitHub as well, which shows a log only to those who open it."""
+    """Also show an error as an annotation of the GitHub run, as few people open the log."""
     try:
         yield
     except Exception as error:
@@ -117,7 +117,7 @@ def _write(
     history: Path | None,
     written: dict[str, str],
 ) -> None:
-    """Write all files, and note in `written` those that are there."""
+    """Write all files, and note in `written` those that were written."""
     if output is not None:
         report.save(output)
         written["report"] = str(output)

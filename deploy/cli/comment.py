@@ -1,4 +1,4 @@
-"""``deploy comment``: a check report as a comment on the pull or merge request of this job."""
+"""``deploy comment``: post a check report as a comment on the pull or merge request of this job."""
 
 from __future__ import annotations
 

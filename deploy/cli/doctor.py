@@ -1,4 +1,4 @@
-"""``deploy doctor``: what this machine has, and why the rest is not usable."""
+"""``deploy doctor``: show what is usable on this machine, and why the rest is not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXTRAS = {
     "loadgen": ("mlperf_loadgen", "MLPerf LoadGen, to check the load generator against"),
     "libraries": ("transformers", "the networks of other libraries, for deploy study coverage --set libraries"),
 }
-"""Name of an extra -> a module of it, and what it adds."""
+"""Name of an extra -> one of its modules, and what it adds."""
 
 
 def doctor(
@@ -59,7 +59,7 @@ def doctor(
     program = f"prune-deploy {version('prune-deploy')}, Python {python_version()}, {sys.platform}"
     memory = size(psutil.virtual_memory().total)
     console.print(as_text(f"{program}, {cores_available()} usable cores, {memory} memory"))
-    # The runtimes have a table of their own, with the reasons for those that are missing.
+    # The runtimes are in the table of backends, with the reasons for those that are missing.
     board = board_table(read_board())
     print_table(replace(board, rows=tuple(row for row in board.rows if row[0] != "runtimes")), console)
     why_not = "why not, and what to do"
@@ -83,14 +83,14 @@ def doctor(
 
 
 def show_fetched(file: Path, command: GivenCommand) -> None:
-    """Show what the command printed on a board, as it stands there.
+    """Show what the command printed on a board.
 
     Raises
     ------
     ResultsError
-        It is no text.
+        It is not text.
     BoardError
-        The command did not end as it ends here.
+        The command ended with an error there.
     """
     command.require((), OK)
     try:

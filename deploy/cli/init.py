@@ -1,4 +1,4 @@
-"""``deploy init``: a commented recipe for one's own network."""
+"""``deploy init``: write a commented recipe for the user's own network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy list``: everything that can be named on the command line or in a recipe."""
+"""``deploy list``: list the names that can be used on the command line or in a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, each said once, and how a group of them arrives as one object."""
+"""Options that several commands share, and `spread`, which passes a group of options as one object."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ InputsFile: TypeAlias = Annotated[
     ),
 ]
 InputValues: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--input", help="NAME=VALUE: the number that an input holds, for example sr=16000.")
+    list[str] | None, typer.Option("--input", help="NAME=VALUE: fill an input with this number, for example sr=16000.")
 ]
 InputRanges: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--input-range", help="NAME=LOW:HIGH: between which an input is drawn.")
+    list[str] | None, typer.Option("--input-range", help="NAME=LOW:HIGH: draw an input from this range.")
 ]
 Trials: TypeAlias = Annotated[
     int | None, typer.Option(help="Fresh processes per model; default: as many as the answer needs.")
@@ -146,7 +146,7 @@ Only: TypeAlias = Annotated[
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command as typer reads it: with the options of its groups in the place of the groups.
+    """Return a command as typer needs it, with each group of options replaced by its options.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""How commands print: how far they are on stderr, the answer on stdout.
+"""Output of the commands: progress on stderr, the answer on stdout.
 
-`watched` shows how far a command is, see `deploy.run.progress`; what goes to stdout meanwhile ends its live line.
+`watched` shows the progress of a command, see `deploy.run.progress`; output to stdout ends its live line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class _Watched(NamedTuple):
-    """The command that runs."""
+    """The running command."""
 
     progress: Progress
     steps: StepsBar
@@ -48,14 +48,14 @@ _command: ContextVar[_Watched | None] = ContextVar("command", default=None)
 
 @contextmanager
 def watched(title: str, *, quiet: bool, options: frozenset[str], recipe: bool) -> Iterator[None]:
-    """Show how far a command is, and let its messages fit it.
+    """Show the progress of a command, and adapt its messages to it.
 
     Parameters
     ----------
     title : str
-        Its name, for as long as it names no step.
+        Its name, shown until it names a step.
     quiet : bool
-        Show nothing but what it has to `say`.
+        Show nothing but what it prints by `say`.
     options, recipe
         What its messages may name, see `deploy.files.advice.Place`.
     """
@@ -73,7 +73,7 @@ def watched(title: str, *, quiet: bool, options: frozenset[str], recipe: bool) -
 
 
 class _Stdout:
-    """Standard output, which nothing is shown beside."""
+    """Standard output, which ends the live progress line before anything is written."""
 
     def __init__(self, stream: TextIO, progress: Progress) -> None:
         self._stream = stream
@@ -88,7 +88,7 @@ class _Stdout:
 
 
 def tell(line: str) -> None:
-    """Name the step that a command is at; whoever asked for quiet hears nothing."""
+    """Name the current step of a command; not shown with ``--quiet``."""
     if (command := _command.get()) is None:
         say(line)
     else:
@@ -96,7 +96,7 @@ def tell(line: str) -> None:
 
 
 def note(line: str) -> None:
-    """Leave one line on stderr, for whoever did not ask for quiet."""
+    """Print one lasting line on stderr; not shown with ``--quiet``."""
     if (command := _command.get()) is None:
         say(line)
     else:
@@ -104,7 +104,7 @@ def note(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line on stderr, whatever it holds; what it advises fits the command."""
+    """Print one line on stderr, made printable; its advice is adapted to the command."""
     line = fitting(line)
     if (command := _command.get()) is None:
         typer.echo(printable(line), err=True)
@@ -113,24 +113,24 @@ def say(line: str) -> None:
 
 
 def print_line(line: str = "") -> None:
-    """Print one line on stdout, whatever it holds."""
+    """Print one line on stdout, made printable."""
     typer.echo(printable(line))
 
 
 def print_json(text: str) -> None:
-    """Print a JSON document on stdout; what would steer a terminal is written as JSON does it."""
+    """Print a JSON document on stdout; control characters are escaped as in JSON."""
     typer.echo(printable(text, "\n"))
 
 
 def leave(code: int, *, told: bool = False) -> None:
-    """End the command with the exit code of what it measured; of an unfit machine one line says so.
+    """End the command with the exit code of its measurement; one line says if the machine was unfit.
 
     Parameters
     ----------
     code : int
         See `deploy.exit_codes`.
     told : bool, default=False
-        Whether the answer above says what the code means.
+        Whether the answer already says what the code means.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def json_array(records: Iterable[BaseModel]) -> str:
 
 
 def print_answer(text: str) -> None:
-    """Print a paragraph on stdout, as wide as the terminal, and an empty line."""
+    """Print a paragraph on stdout, as wide as the terminal, then an empty line."""
     console = Console(highlight=False)
     print_block(as_text(text, style="bold"), console)
     console.print()

@@ -1,4 +1,4 @@
-"""``deploy profile``: what the board is, and how a network fares on it."""
+"""``deploy profile``: profile a network on this board, and describe the board."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OPTIONAL = tuple(part for part in PARTS if part not in ("steady", "energy"))
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """Where a profile goes, and how much of it is printed."""
+    """Where a profile is written, and how much of it is printed."""
 
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the profile here, as JSON.")] = None
     page: given.PageFile = None
@@ -108,9 +108,9 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     Raises
     ------
     ResultsError
-        It is no profile.
+        It is not a profile.
     BoardError
-        It is of other models, or ended otherwise than the board says.
+        It is of other models, or does not match the exit code that the board reports.
     """
     made = load(file)
     accepts_unfit = bool(command.options["accept_unfit"])
@@ -131,7 +131,7 @@ def _show(made: Profile, shown: _Shown) -> None:
         write_block(shown.markdown, _BLOCK, profile_markdown(made))
     measured = made.results.all_measurements()
     if not shown.json and all(one.failure for one in measured):
-        # Where nothing ran, the reasons are the answer.
+        # If nothing ran, the reasons are the answer.
         for reason in failures(measured):
             say(f"deploy: {reason}")
         leave(code)

@@ -1,4 +1,4 @@
-"""``deploy report``: the answer, the tables and the page again, or another tool's file, from a results file."""
+"""``deploy report``: print and write a results file again, or convert it to another tool's format."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def report(
         raise InputError("--layers is shown on the page: give --page too")
     profiled = None if layers is None else load_record(layers, LayerReport, "layers")
     paths = _bundles(loaded, results.parent)
-    with advised(RECIPE) if loaded.recipe else nullcontext():  # what a run is told to change stands in its recipe
+    with advised(RECIPE) if loaded.recipe else nullcontext():  # advice to a run names keys of its recipe
         if json:
             print_json(loaded.model_dump_json(indent=1))
         else:
@@ -99,7 +99,7 @@ def report(
 
 
 def _profile(made: Profile, page: Path | None, layers: Path | None, *, json: bool, verbose: bool) -> None:
-    """Show a profile again; its layers stand in it."""
+    """Show a profile again; its layers are part of it."""
     if layers is not None:
         raise InputError("--layers is for results: a profile has layers of its own")
     if page is not None:
@@ -111,7 +111,7 @@ def _profile(made: Profile, page: Path | None, layers: Path | None, *, json: boo
 
 
 def _check(made: CheckReport, page: Path | None, layers: Path | None, *, json: bool, verbose: bool) -> None:
-    """Show a check again; the exit code is that of reading it, not of the check."""
+    """Show a check report again; the exit code is not that of the check."""
     if layers is not None:
         raise InputError("--layers is for results: the page of a check has none")
     if page is not None:

@@ -1,4 +1,4 @@
-"""``deploy run``: from the network to the answer, as a recipe says, or as flags do in its place."""
+"""``deploy run``: the whole pipeline, from the network to the measured speed, by a recipe or by flags."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(
 
 
 def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Recipe, StageStore]:
-    """Return the recipe and the run's folder, which receives what flags amount to."""
+    """Return the recipe and the run's folder; a recipe from flags is also written into the folder."""
     if file is not None and not wishes.given:
         loaded = load_recipe(file)
         return loaded, StageStore(output or _RUNS / loaded.name)
@@ -74,7 +74,7 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
         store = StageStore(output or _RUNS / wishes.name)
         _require_same_network(store, wishes)
         own = store.root / _OWN
-        with store.locked():  # a run that is at work keeps the recipe it works by
+        with store.locked():  # the recipe of a run in progress must not change
             call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own)
     else:
         document = wishes.over(read_yaml(file))
@@ -89,7 +89,7 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
 
 
 def _require_same_network(store: StageStore, wishes: Wishes) -> None:
-    """Refuse the folder of another network's run: its work would be deleted."""
+    """Refuse the folder of another network's run, as its work would be deleted."""
     try:
         earlier = loads(store.resolved.read_text(encoding="utf-8"))["network"]["name"]
     except (OSError, ValueError, LookupError, TypeError):

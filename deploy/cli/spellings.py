@@ -1,4 +1,4 @@
-"""Other words of the command line: a model by ``--model``, and what options were called before, with a line."""
+"""Alternative spellings on the command line: a model by ``--model``, and former names of options, with a notice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["MODEL_MAY_BE_AN_OPTION", "RENAMED", "respelt"]
 MODEL_MAY_BE_AN_OPTION = frozenset(
     {*(("deploy", name) for name in ("bench", "load", "calibrate", "layers", "compile")), ("table", "check")}
 )
-"""(Group, command) whose last argument, a model, may be given as ``--model`` as well."""
+"""(Group, command) whose last argument, a model, may also be given as ``--model``."""
 
 RENAMED = {
     ("deploy", "bench"): {"-a": "--against"},
@@ -23,20 +23,20 @@ RENAMED = {
     ("study", "coverage"): {"--out": "--output"},
     ("study", "published"): {"--out": "--output"},
 }
-"""(Group, command) -> option of before -> option of today, of the same meaning."""
+"""(Group, command) -> former option -> current option of the same meaning."""
 
 
 def respelt(command: tuple[str, str], words: Sequence[str], say: Callable[[str], None]) -> list[str]:
-    """Return the words of a command line in the spelling of today.
+    """Return the words of a command line in the current spelling.
 
     Parameters
     ----------
     command : (str, str)
-        Names of its group and of itself.
+        Its group and name.
     words : sequence of str
-        What follows its name.
+        The words after its name.
     say : callable
-        Receives one line for each word of before, which names that of today.
+        Receives one line for each former option, which names the current one.
     """
     renamed = RENAMED.get(command, {})
     kept: list[str] = []
@@ -57,7 +57,7 @@ def respelt(command: tuple[str, str], words: Sequence[str], say: Callable[[str],
 
 
 def _model(word: str, following: Iterator[str]) -> str | None:
-    """Return the value of ``--model``, which may be the next word; None where the word is something else."""
+    """Return the value of ``--model``, which may be the next word; None if the word is something else."""
     if word in {"--model", "-m"}:
         return next(following, "")
     if word.startswith("--model="):

@@ -16,7 +16,7 @@ __all__ = ["Flags", "require_whole"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The flags, as they are written."""
+    """The flags, as given on the command line."""
 
     network: Annotated[
         str | None, typer.Option("--network", help="FILE.py:FUNCTION that builds it, torchvision:NAME or timm:NAME.")
@@ -64,7 +64,7 @@ class Flags:
     ] = None
 
     def wishes(self) -> Wishes:
-        """Return what they ask for.
+        """Return what the flags ask for.
 
         Raises
         ------
@@ -88,12 +88,12 @@ def require_whole(wishes: Wishes, opening: str) -> None:
     wishes : Wishes
         From the command line.
     opening : str
-        What the command needs, before what is lacking.
+        Start of the message, before the list of what is missing.
 
     Raises
     ------
     RecipeError
-        Network, data or what to reach is missing; all that is are named.
+        Network, data or target is missing; the message names all that are.
     """
     lacking = []
     if wishes.network is None:

@@ -1,3 +1,3 @@
-"""Boards at the edge: what one is and how a network fares on it (`profile`), and how one is reached (`boards`)."""
+"""Edge boards: describing one and measuring a network on it (`profile`), and connecting to it (`boards`)."""
 
 __all__: list[str] = []

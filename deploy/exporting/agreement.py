@@ -1,4 +1,4 @@
-"""Whether an ONNX file still gives torch's answers under a backend. Imports torch."""
+"""Check that an ONNX file gives the same answers as torch under a backend. Imports torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pruners.modules.calls import NetworkCall
 __all__ = ["TOLERANCE", "compare_with_torch", "torch_answers"]
 
 TOLERANCE = 1e-3
-"""Largest error that counts as the same answer, as a share of the output's range. In fp32 about 1e-6 is seen."""
+"""Largest error that counts as the same answer, as a share of the output's range. In fp32, about 1e-6 is typical."""
 
 
 def compare_with_torch(
@@ -32,18 +32,18 @@ def compare_with_torch(
 ) -> Agreement:
     """Compare the answers of an ONNX file with those of the network it came from.
 
-    With a free batch dimension all examples are run as one batch, and then again one by one: a size that was baked in
-    by mistake shows. With a fixed one they are run in batches of that size, the last one filled up. The file is
-    compiled in a process of its own.
+    With a free batch dimension, all examples are run as one batch and then one by one, which reveals a size that was
+    baked in by mistake. With a fixed one, they are run in batches of that size, the last one filled up. The file is
+    compiled in a separate process.
 
     Parameters
     ----------
     path : Path
         ONNX file.
     model : nn.Module
-        Run as a copy in evaluation mode on the CPU; not touched.
+        Run as a copy in evaluation mode on the CPU; not changed.
     inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
-        Real examples as `deploy.exporting.export.export_onnx` takes them, axis 0 being the batch of each that has one.
+        Real examples as `deploy.exporting.export.export_onnx` takes them; axis 0 is the batch of each that has one.
     backend : str, default="ort"
         Name in `backends.registry`.
     options : CompileOptions, optional
@@ -54,8 +54,8 @@ def compare_with_torch(
     Returns
     -------
     Agreement
-        Of the output that agrees least. Its range is max - min over the reference, or the largest magnitude where the
-        reference is constant. ``ok`` says whether it holds: the caller decides what follows.
+        Of the output that agrees least. Its range is max - min over the reference, or the largest magnitude if the
+        reference is constant. ``ok`` says whether it is within the tolerance; the caller decides what follows.
 
     Raises
     ------
@@ -108,14 +108,14 @@ class _Spread:
 
     @property
     def span(self) -> float:
-        """Never zero: the largest magnitude where the reference is constant, 1 where it is zero everywhere."""
+        """Range of the reference; never zero: its largest magnitude if it is constant, 1 if it is zero everywhere."""
         if not np.isfinite(self._low):
             return 1.0  # outputs without elements
         return (self._high - self._low) or abs(self._high) or 1.0
 
 
 def torch_answers(model: nn.Module, inputs: Any, names: tuple[str, ...]) -> dict[str, Array]:
-    """Run a copy of `model` in evaluation mode on the CPU and give its outputs the names of the graph's.
+    """Run a copy of `model` in evaluation mode on the CPU; return its outputs under the names of the graph's outputs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Attention over tensors of any rank, in the one form that the exporter translates: batch, heads, length, size."""
+"""Attention over tensors of any rank, rewritten for the exporter's only layout: batch, heads, length, size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def in_four_axes(program: ExportedProgram) -> ExportedProgram:
-    """Reshape what goes into each attention of another rank than 4, and what comes out; the others stay as they are."""
+    """Reshape inputs and output of each attention whose rank is not 4; the others stay unchanged."""
     calls = [node for node in program.graph.nodes if node.target is _ATTENTION]
     if all(node.args[0].meta["val"].dim() == 4 for node in calls):
         return program
@@ -25,7 +25,7 @@ def in_four_axes(program: ExportedProgram) -> ExportedProgram:
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **options: Any
 ) -> Any:
-    if query.dim() in (2, 4):  # what has no axis to spare is left to the exporter's own words
+    if query.dim() in (2, 4):  # without an axis to spare: left to the exporter, with its own message
         return NotImplemented
     shapes = (query.shape[:-3], key.shape[:-3], value.shape[:-3])
     leading = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
@@ -36,7 +36,7 @@ def _attention(
 
 
 def _flat(tensor: Tensor, leading: torch.Size) -> Tensor:
-    """Make one axis of all but the last three."""
+    """Merge all axes but the last three into one."""
     if not leading:
         return tensor.unsqueeze(0)
     return tensor.expand(*leading, *tensor.shape[-3:]).flatten(0, -4)

@@ -1,4 +1,4 @@
-"""The score of an ONNX file on a data set under a backend. Imports no torch until it scores."""
+"""Score an ONNX file on a data set under a backend. Imports no torch until it scores."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def score_on_backend(
     data : Dataset
         Pairs of an input without batch axis and its target: the index of its class, or an image in [0, 1].
     metric : {"accuracy", "psnr"}
-        What fits the targets; see `pruners.recover.losses.score_each`.
+        Must fit the targets; see `pruners.recover.losses.score_each`.
     batch_size : int, default=64
-        Used where the batch dimension is free; a fixed one is followed, the last batch filled up.
+        Used if the batch dimension is free; otherwise the fixed size is used, and the last batch filled up.
     timeout_s : float, default=3600.0
         Seconds for compiling, and for each batch.
 
     Raises
     ------
     ExportError
-        The file does not give class scores, or images, of such examples, or there are none.
+        The file does not return class scores, or images, for such examples, or there are none.
     BackendError
         The backend cannot compile or run the file.
     """

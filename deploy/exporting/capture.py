@@ -1,7 +1,6 @@
-"""The way through torch: a module is copied, captured by ``torch.export`` and translated by ``torch.onnx``.
+"""The torch part of the export: a module is copied, captured by ``torch.export`` and translated by ``torch.onnx``.
 
-Nothing here is shown to the user: what the exporter prints, warns and logs on the way is swallowed, and what it
-raises is told in one line.
+The exporter's prints, warnings and log records are suppressed, and its exceptions reported in one line.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ __all__ = [
     "translate",
 ]
 
-# What the code of a user's network, or the exporter on its way through it, may raise.
+# What the code of a user's network, or the exporter while tracing it, may raise.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _REASON_LIMIT = 240
@@ -53,7 +52,7 @@ _REASON_LIMIT = 240
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What came out of the exporter.
+    """Result of the exporter.
 
     Parameters
     ----------
@@ -82,7 +81,7 @@ def copy_for_export(model: nn.Module, inputs: Any) -> tuple[nn.Module, NetworkCa
     """
     name = type(model).__name__
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module  # what it does on its GPUs; it does not run on the CPU
+        model = model.module  # the wrapped network; the wrapper does not run on the CPU
     try:
         network = copy.deepcopy(model).cpu().eval()
     except _FAILURES as error:
@@ -99,9 +98,9 @@ def copy_for_export(model: nn.Module, inputs: Any) -> tuple[nn.Module, NetworkCa
 
 
 def argument_names(network: nn.Module, call: NetworkCall) -> tuple[str, ...]:
-    """Name the tensors of a call by the arguments of ``forward`` that they stand in, ``"states.h.0"`` inside one.
+    """Name the tensors of a call by the arguments of ``forward`` that hold them, ``"states.h.0"`` if nested.
 
-    Wrappers that hand on whatever they get are looked into.
+    Wrappers that only pass their arguments on are unwrapped.
     """
     while len(children := list(network.children())) == 1 and _hands_on(network):
         (network,) = children
@@ -122,7 +121,7 @@ def _hands_on(network: nn.Module) -> bool:
 
 
 def batched_inputs(inputs: Sequence[Tensor]) -> tuple[int, ...]:
-    """List the inputs whose axis 0 is the batch: the first one that has axes, and those of the same size there."""
+    """List the inputs whose axis 0 is the batch: the first one that has axes, and those with the same size there."""
     sizes = [value.shape[0] if value.ndim else None for value in inputs]
     batch = next((size for size in sizes if size is not None), None)
     return tuple(index for index, size in enumerate(sizes) if size is not None and size == batch)
@@ -138,12 +137,12 @@ def batches(call: NetworkCall, size: int) -> Iterator[NetworkCall]:
 
 
 def one_batch(call: NetworkCall, size: int) -> NetworkCall:
-    """Take the first `size` examples; the last one is repeated where there are fewer."""
+    """Take the first `size` examples; if there are fewer, the last one is repeated."""
     return next(batches(call, size))
 
 
 def _with_batch(call: NetworkCall, change: Callable[[Tensor], Tensor]) -> NetworkCall:
-    """Change the tensors that have the batch axis."""
+    """Apply `change` to the tensors that have the batch axis."""
     batched, numbers = batched_inputs(call.tensors), count()
     return call.map(lambda value: change(value) if next(numbers) in batched else value)
 
@@ -172,7 +171,7 @@ def tensors_of(network: nn.Module, call: NetworkCall) -> tuple[Tensor, ...]:
 
 
 def _results(network: nn.Module, call: NetworkCall) -> list[tuple[str, Tensor]]:
-    """Run the network; return its tensors with their places in tuples, mappings and dataclasses. None is none."""
+    """Run the network; return its tensors and their paths in tuples, mappings and dataclasses. None is left out."""
     name = type(network).__name__
     try:
         with torch.no_grad(), _quiet():
@@ -195,23 +194,23 @@ def _results(network: nn.Module, call: NetworkCall) -> list[tuple[str, Tensor]]:
 
 
 def translate(network: nn.Module, call: NetworkCall, *, opset: int, dynamic_batch: bool) -> Translation:
-    """Capture and translate.
+    """Capture a network and translate it to ONNX.
 
     Parameters
     ----------
     network : nn.Module
         In evaluation mode, on the CPU.
     call : NetworkCall
-        With example inputs. For a dynamic batch a batch of 1 is doubled: the capture would bake it in.
+        With example inputs. For a dynamic batch, a batch of 1 is doubled, as the capture would bake it in.
     opset : int
-        Operator set asked for; the exporter may keep another one without saying so.
+        Requested operator set; the exporter may silently keep another one.
     dynamic_batch : bool
         Leave axis 0 of `batched_inputs` free.
 
     Returns
     -------
     Translation
-        The optimised model, and what it was made from.
+        The optimised model, and its number of BatchNorms before the optimisation.
 
     Raises
     ------
@@ -240,12 +239,12 @@ def _translate(network: nn.Module, call: NetworkCall, *, opset: int, dynamic_bat
             call = _with_batch(call, lambda value: torch.cat([value, value]))
         shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
         batch = torch.export.Dim("batch")
-        for index in free:  # by tensor: a forward of (*args, **kwargs) has no arguments to give shapes to
+        for index in free:  # by tensor: a forward(*args, **kwargs) has no argument names
             shapes[call.tensors[index]] = {0: batch}
     with torch.no_grad(), _quiet():
         with packed_as_padded():
             exported = torch.export.export(network, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
-        exported.example_inputs = None  # torch fails on checks of inputs that stand in **kwargs beside named ones
+        exported.example_inputs = None  # torch fails to check inputs in **kwargs beside named ones
         captured = without_projections(in_four_axes(exported))
         program = torch.onnx.export(
             captured, (), opset_version=opset, verbose=False, optimize=False, custom_translation_table=RECURRENCES
@@ -267,7 +266,7 @@ def _translates_fixed(network: nn.Module, call: NetworkCall, *, opset: int) -> b
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Swallow prints, warnings and log records of the libraries below; restore everything afterwards."""
+    """Suppress prints, warnings and log records of torch and its exporter; restore everything afterwards."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -279,7 +278,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return in one line what is at the bottom of a chain of exceptions."""
+    """Return the message of the root cause of an exception, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [_ANSI.sub("", line).strip(" -\t").partition(". If you're using")[0] for line in str(error).splitlines()]
@@ -287,5 +286,5 @@ def _reason(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     if lines[0].startswith("Constraints violated") and len(lines) > 1:
-        lines = lines[1:]  # the first line only says that there are more
+        lines = lines[1:]  # the first line only announces the others
     return lines[0] if len(lines[0]) <= _REASON_LIMIT else f"{lines[0][: _REASON_LIMIT - 3]}..."

@@ -1,4 +1,4 @@
-"""Writes of nothing: code that assigns to slices may assign to empty ones. Knows no torch."""
+"""Remove empty writes, which code that assigns to slices may leave in a graph. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ __all__ = ["drop_empty_writes"]
 
 
 def drop_empty_writes(model: ir.Model) -> int:
-    """Take out each ScatterND whose updates have no elements, and what was computed for it alone, in place.
+    """Remove each ScatterND whose updates have no elements, and what was computed for it alone, in place.
 
-    It returns its data as they are; there are runtimes that refuse it.
+    Such a node returns its data unchanged, but some runtimes refuse it.
 
     Parameters
     ----------
     model : Model
-        Changed in place; its values know their shapes. Only the main graph is searched.
+        Changed in place; its values must have shapes. Only the main graph is searched.
 
     Returns
     -------
     int
-        How many were taken out.
+        Number of nodes removed.
     """
     dropped = 0
     for node in model.graph:

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file: captured, translated, folded, named, checked, written as a whole."""
+"""Export a torch module as an ONNX file: capture, translate, fold, name, check, and write it atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BATCH = "batch"
 """Name of the free dimension."""
 
 _EMBEDDED_LIMIT_BYTES = 1_900_000_000
-"""Weights above this go to external data: a protobuf message ends at 2 GiB."""
+"""Weights above this go to external data: a protobuf message is at most 2 GiB."""
 
 
 def export_onnx(
@@ -48,8 +48,8 @@ def export_onnx(
 ) -> ExportInfo:
     """Write `model` as a checked ONNX file.
 
-    A copy in evaluation mode, on the CPU, is exported; `model` itself is not touched. Each BatchNorm that alone
-    follows a convolution or linear layer is folded into its weights; the others stay and are listed.
+    A copy in evaluation mode, on the CPU, is exported; `model` itself is not changed. Each BatchNorm that is the only
+    consumer of a convolution or linear layer is folded into its weights; the others stay and are listed.
 
     Parameters
     ----------
@@ -57,20 +57,20 @@ def export_onnx(
         Hooks that take part in its computation (weight norm, ``torch.nn.utils.prune``) are exported with it.
     example_inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
         Arguments of ``forward``: one tensor, those by position, those by keyword, or both, in tuples, lists, mappings
-        and dataclasses. What is no tensor is baked in. With `dynamic_batch`, axis 0 of the first tensor that has axes
-        is the batch, and so is axis 0 of every tensor that has the same size there.
+        and dataclasses. Anything that is not a tensor is baked in. With `dynamic_batch`, axis 0 of the first tensor
+        that has axes is the batch, and so is axis 0 of every tensor that has the same size there.
     path : str or path
-        Replaced as a whole when the file is complete and valid.
+        Replaced only when the new file is complete and valid.
     opset : int, default=20
         Version of the ONNX operator set, 18 to 23.
     dynamic_batch : bool, default=True
         Leave the batch dimension free, under the name ``"batch"``; otherwise that of `example_inputs` is baked in.
     input_names : sequence of str, optional
-        Defaults to the argument names of ``forward``; of a tensor inside one, keys and positions follow
+        Defaults to the argument names of ``forward``, followed by keys and positions for a nested tensor
         (``"states.h.0"``).
     output_names : sequence of str, optional
-        In the order in which the outputs are met inside tuples, mappings and dataclasses. Defaults to the keys, or
-        ``"output"``, or ``"output_0"`` and so on.
+        In the order of the outputs inside tuples, mappings and dataclasses. Defaults to the keys, or ``"output"``, or
+        ``"output_0"`` and so on.
     external_data : bool, default=False
         Keep the weights in ``<path>.data`` beside the file. Weights of more than 1.9 GB always go there.
 
@@ -83,7 +83,7 @@ def export_onnx(
     ------
     ExportError
         One line with the reason: the network does not accept the example, cannot be captured or translated, cannot
-        be exported with a free batch dimension (where a fixed one works, the message proposes it), or `opset` or the
+        be exported with a free batch dimension (if a fixed one works, the message suggests it), or `opset` or the
         names do not fit.
     OutputError
         The file cannot be written.
@@ -185,7 +185,7 @@ def _weight_bytes(proto: onnx.ModelProto) -> int:
 
 
 def _write(proto: onnx.ModelProto, path: Path, *, apart: bool) -> tuple[str, int]:
-    """Write and check under a temporary name, then rename; external data goes first."""
+    """Write and check under a temporary name, then rename, the external data first."""
     with output_errors(path), staged_folder(path) as stage:
         staged = stage / path.name
         onnx.save_model(

@@ -1,4 +1,4 @@
-"""How an ONNX file was made. Imports no torch: it is also read where torch is not installed."""
+"""Record of how an ONNX file was exported. Imports no torch: it is also read where torch is not installed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["DEFAULT_OPSET", "OPSETS", "ExportInfo", "require_opset"]
 
 DEFAULT_OPSET = 20
 OPSETS = range(18, 24)
-"""Operator sets that can be asked for: the exporter is written at 18 and converts upwards."""
+"""Operator sets that can be requested: the exporter works in 18 and converts upwards."""
 
 
 class ExportInfo(Record):
-    """How an ONNX file was made, and what it takes and gives."""
+    """How an ONNX file was exported, and its inputs and outputs."""
 
     opset: PositiveInt
     ir_version: PositiveInt
@@ -43,7 +43,7 @@ def require_opset(opset: int) -> None:
     Raises
     ------
     ExportError
-        It is none of `OPSETS`.
+        It is not one of `OPSETS`.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset} cannot be exported; choose one of {OPSETS[0]} to {OPSETS[-1]}")

@@ -1,4 +1,4 @@
-"""BatchNorm folding: what the exporter's own rules leave behind. Knows no torch."""
+"""Fold the BatchNorms that the exporter's own rules leave unfolded. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def batch_norms(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def fold_batch_norms(model: ir.Model) -> int:
-    """Fold each BatchNormalization that alone follows a Conv, ConvTranspose or Gemm into its weights, in place.
+    """Fold each BatchNormalization that is the only consumer of a Conv, ConvTranspose or Gemm into its weights.
 
     The exporter's optimiser folds most of them, but not where two layers share one weight: here the folded copy gets
-    an initializer of its own. A BatchNormalization behind anything else (pre-activation networks), behind a layer
-    whose output is also used elsewhere, or with statistics of the batch itself, is left alone.
+    its own initializer. A BatchNormalization after anything else (pre-activation networks), after a layer whose
+    output is also used elsewhere, or with the statistics of the batch itself, stays unchanged.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def fold_batch_norms(model: ir.Model) -> int:
     Returns
     -------
     int
-        How many were folded.
+        Number of nodes folded.
 
     Notes
     -----
@@ -61,7 +61,7 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     if any(value.const_value is None or not value.is_initializer() or value.is_graph_input() for value in parameters):
         return False
     weight, bias = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else None
-    assert weight is not None  # an input that these operators must have
+    assert weight is not None  # a required input of these operators
     kernel = _array(weight)
     scale, shift, mean, variance = (_array(value).astype(np.float64) for value in norm.inputs[1:5])
     factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
@@ -69,7 +69,7 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     if bias is not None:
         given = _array(bias).astype(np.float64).reshape(-1)
         if given.size not in {1, mean.size}:
-            return False  # a Gemm may add a whole matrix: that is not a bias
+            return False  # a Gemm may add a whole matrix, which is not a bias
         start = np.broadcast_to(given, mean.shape) * layer.attributes.get_float("beta", 1.0)
     new_kernel = (kernel.astype(np.float64) * _along_outputs(layer, kernel, factor)).astype(kernel.dtype)
     new_bias = ((start - mean) * factor + shift).astype(kernel.dtype)
@@ -95,7 +95,7 @@ def _array(value: ir.Value | None) -> npt.NDArray[np.generic]:
 def _along_outputs(
     layer: ir.Node, weight: npt.NDArray[np.generic], factor: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Shape the per-output-channel `factor` so that it multiplies `weight`."""
+    """Reshape the per-output-channel `factor` so that it broadcasts against `weight`."""
     ones = (1,) * (weight.ndim - 2)
     if layer.op_type == "Conv":
         return factor.reshape(-1, 1, *ones)
@@ -107,7 +107,7 @@ def _along_outputs(
 
 
 def _store(graph: ir.Graph, old: ir.Value | None, wanted: str, array: npt.NDArray[np.generic]) -> ir.Value:
-    """Keep `array` in the initializer `old` where only this layer reads it, else in a new one named near to it."""
+    """Store `array` in the initializer `old` if only this layer reads it, else in a new one with a similar name."""
     name = wanted if old is None else str(old.name)
     if old is not None and len(old.uses()) == 1:
         old.const_value = ir.tensor(array, name=name)

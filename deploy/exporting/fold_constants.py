@@ -1,6 +1,6 @@
-"""What depends on no input is computed at export, however large it is. Knows no torch.
+"""Fold constants of any size: whatever depends on no input is computed at export. Imports no torch.
 
-The exporter does so for small tensors alone. Whether a file computes a grid of anchors or a normalised weight at each
+The exporter itself folds only small tensors. Whether a file computes a grid of anchors or a normalised weight at each
 call would then depend on the size of the image or the width of the layer, and networks of two widths would have
 different nodes.
 """
@@ -17,14 +17,14 @@ _MOVES = "Cast Concat Expand Flatten Gather Identity Pad Reshape ScatterND Slice
 _ARITHMETIC = "Abs Add Cos Div Exp Log Mul Neg Pow Reciprocal Sigmoid Sin Softmax Softplus Sqrt Sub Tanh Where"
 _SUMS = "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare"
 _LINEAR = frozenset(f"{_MOVES} {_ARITHMETIC} {_SUMS}".split())
-"""Operators whose cost is that of reading and writing their tensors: the evaluator takes no time over them. The file
-grows by no more than the exporter's own limit on the size of a result allows."""
+"""Operators whose cost is that of reading and writing their tensors, so that evaluating them takes almost no time. The
+file grows by no more than the exporter's own limit on the size of a result allows."""
 
 
 def fold_large_constants(model: ir.Model) -> None:
-    """Replace what is computed from constants alone by its value, in place.
+    """Replace values that are computed from constants alone by their results, in place.
 
-    Quantised weights, what is drawn at random, and products of matrices stay as they are.
+    Quantised weights, random draws and matrix products stay unchanged.
 
     Parameters
     ----------

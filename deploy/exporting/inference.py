@@ -1,4 +1,4 @@
-"""Answers of a compiled ONNX file, from a process of its own: the process that decides holds no runtime."""
+"""Run a compiled ONNX file in a separate process, so that the calling process loads no runtime."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RemoteModel:
 
     @property
     def fixed_batch(self) -> int | None:
-        """The batch that is baked into the file; None when it is free."""
+        """Batch size baked into the file; None if it is free."""
         first = next((spec.shape[0] for spec in self.inputs if spec.shape), None)
         return first if isinstance(first, int) else None
 
@@ -54,7 +54,7 @@ class RemoteModel:
         Raises
         ------
         BackendError
-            As the backend raised it there; `RunError` when the process ended or gave no answer in time.
+            As raised by the backend there; `RunError` if the process ended or did not answer in time.
         """
         return _ask(self.process, "run", {}, feeds)[1]
 
@@ -63,7 +63,7 @@ class RemoteModel:
 def compiled_elsewhere(
     model: Path, backend: str, options: CompileOptions | None = None, *, timeout_s: float = 600.0
 ) -> Iterator[RemoteModel]:
-    """Compile `model` in a process of its own, which ends with the ``with`` block.
+    """Compile `model` in a separate process, which ends with the ``with`` block.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def compiled_elsewhere(
     Raises
     ------
     BackendError
-        As the backend raised it there.
+        As raised by the backend there.
     """
     job = {"model": str(model.resolve()), "backend": backend, "options": asdict(options or CompileOptions())}
     with Conversation(["-m", worker.__name__], who=f"{backend} on {model}", timeout_s=timeout_s) as process:

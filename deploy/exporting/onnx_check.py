@@ -1,4 +1,4 @@
-"""Whether an ONNX file is valid. Knows no torch and no runtime."""
+"""Check that an ONNX file is valid. Imports no torch and no runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_onnx(path: Path) -> None:
         or its types and shapes contradict each other.
     """
     try:
-        modelfile.read(path)  # missing, truncated, without its external data: found in the words of the backends
+        modelfile.read(path)  # missing, truncated, without its external data: the same messages as from the backends
     except (ModelLoadError, OptionError) as error:
         raise ExportError(str(error)) from error
     try:

@@ -1,4 +1,4 @@
-"""Names in an exported graph that a person recognises: inputs, outputs, the batch axis, nodes by their torch module."""
+"""Readable names in an exported graph: inputs, outputs, the batch axis, and nodes by their torch module."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def name_parameters(model: onnx.ModelProto) -> None:
-    """Name the bias that folding gave to a layer as torch would, ``X.bias`` instead of ``X.weight_bias``, in place."""
+    """Rename biases that folding added as torch would name them, from ``X.weight_bias`` to ``X.bias``, in place."""
     names = {tensor.name for tensor in model.graph.initializer}
     wanted = {name: f"{name.removesuffix('.weight_bias')}.bias" for name in names if name.endswith(".weight_bias")}
     rename_values(model, {old: new for old, new in wanted.items() if new not in names})
 
 
 def name_nodes(model: onnx.ModelProto, parameters: Iterable[str]) -> None:
-    """Name each node ``<path of its torch module>/<operator>``, numbered where that is not unique.
+    """Name each node ``<path of its torch module>/<operator>``, numbered if that is not unique.
 
-    The path comes from the layer's weight, where it has one (an optimiser that folds two nodes keeps the record of
+    The path comes from the layer's weight if it has one (an optimiser that folds two nodes keeps the record of
     either), else from what the exporter recorded.
 
     Parameters
@@ -58,14 +58,14 @@ def _recorded_path(node: onnx.NodeProto) -> str:
 
 
 def rename_values(model: onnx.ModelProto, wanted: Mapping[str, str]) -> None:
-    """Rename values in place; another value that has a wanted name gives way.
+    """Rename values in place; another value that already has a new name is renamed too.
 
     Parameters
     ----------
     model : ModelProto
         Changed in place.
     wanted : Mapping of str to str
-        Old name to new name; new names are unique.
+        Old name to new name; new names must be unique.
     """
     names = dict(wanted)
     present = {name for graph in subgraphs(model.graph) for name in _value_names(graph)}
@@ -91,7 +91,7 @@ def _value_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def rename_dimension(model: onnx.ModelProto, old: str, new: str) -> None:
-    """Rename a free dimension in place, also inside expressions such as ``4*s77``."""
+    """Rename a free dimension in place, including inside expressions such as ``4*s77``."""
     word = re.compile(rf"\b{re.escape(old)}\b")
     for graph in subgraphs(model.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -101,7 +101,7 @@ def rename_dimension(model: onnx.ModelProto, old: str, new: str) -> None:
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: stack traces name files of this machine and make the file larger."""
+    """Remove the exporter's metadata: its stack traces name files of this machine and make the file larger."""
     del model.metadata_props[:]
     for graph in subgraphs(model.graph):
         del graph.metadata_props[:]

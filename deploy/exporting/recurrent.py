@@ -1,4 +1,4 @@
-"""Recurrent layers that the exporter has no words for: projected LSTMs, and those on packed sequences."""
+"""Recurrent layers that the exporter does not support: LSTMs with a projection, and layers on packed sequences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu":
 
 
 def without_projections(program: ExportedProgram) -> ExportedProgram:
-    """Write out the steps of each LSTM with a projection, which ONNX does not have; other layers stay as they are."""
+    """Unroll each LSTM with a projection, which ONNX does not have; other layers stay unchanged."""
     if not any(node.target is _LSTM and _projects(node.args[1]) for node in program.graph.nodes):
         return program
     written_out: ExportedProgram = program.run_decompositions({_LSTM: _steps})
@@ -80,7 +80,7 @@ def _packed_recurrence(
     has_biases: bool,
     bidirectional: bool,
 ) -> Sequence[Any]:
-    """Translate `pruners.channels.packed.packed_recurrence`: ONNX knows lengths."""
+    """Translate `pruners.channels.packed.packed_recurrence`; ONNX takes the sequence lengths as an input."""
     directions = 2 if bidirectional else 1
     each = len(weights) // directions
     if each % 2:
@@ -88,7 +88,7 @@ def _packed_recurrence(
     own = [weights[start : start + each] for start in range(0, len(weights), each)]
 
     def stacked(position: int) -> Any:
-        """Stack one kind of weight of the directions: (directions, gates * units, ...)."""
+        """Stack one kind of weight over the directions: (directions, gates * units, ...)."""
         return op.Concat(*(op.Unsqueeze(_reordered(kind, one[position]), [0]) for one in own), axis=0)
 
     biases = op.Concat(stacked(2), stacked(3), axis=1) if has_biases else None
@@ -115,4 +115,4 @@ def _reordered(kind: str, weight: Any) -> Any:
 
 
 RECURRENCES: dict[Callable[..., Any], Callable[..., Any]] = {PACKED_RECURRENCE: _packed_recurrence}
-"""What `torch.onnx.export` takes as its table of translations."""
+"""Custom translation table for `torch.onnx.export`."""

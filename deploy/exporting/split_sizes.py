@@ -1,6 +1,6 @@
-"""The sizes of equal splits, written out: a network whose halves are pruned apart is then exported with the same nodes.
+"""Write out the sizes of equal splits, so that a network with halves pruned differently exports to the same nodes.
 
-Knows no torch.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ __all__ = ["write_split_sizes"]
 
 
 def write_split_sizes(model: ir.Model) -> int:
-    """Give each Split into a number of equal parts the sizes of its parts, in place, where they are known.
+    """Replace the number of parts of each equal Split by the sizes of the parts, in place, where they are known.
 
     Parameters
     ----------
     model : Model
-        Changed in place; its values know their shapes. Only the main graph is searched.
+        Changed in place; its values must have shapes. Only the main graph is searched.
 
     Returns
     -------
     int
-        How many were given them.
+        Number of nodes changed.
     """
     written = 0
     for node in model.graph:

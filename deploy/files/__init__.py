@@ -1,8 +1,7 @@
-"""Files: `atomic` writes them complete or not at all.
+"""Read and write files and show their text safely: `atomic` writes a file complete or not at all.
 
-`validation_errors` says in one line what does not fit in one that was read; `printable` is text from outside as it may
-be shown, and `advice` fits what messages advise to the command that runs; `scratch` is the temporary folder of a
-command.
+`validation_errors` describes an invalid document in one line; `printable` makes external text safe to show; `advice`
+adapts the advice in messages to the running command; `scratch` is the temporary folder of a command.
 """
 
 __all__: list[str] = []

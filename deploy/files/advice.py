@@ -1,8 +1,8 @@
-"""Advice in a message, in the words of the place where it is read.
+"""Adapt the advice in messages to where they are read: a command, a recipe, a check file or Python.
 
-Messages name what to change as ``deploy bench`` does: ``pass --precision int8``. Where a command has no such option,
-its own of the same meaning stands there, or a key of the recipe that it reads, or else ``deploy bench`` is named.
-A call from Python is told its own arguments.
+Messages name options of ``deploy bench``: ``pass --precision int8``. If the running command has no such option, its
+own of the same meaning is named, or a key of the recipe that it reads, or else ``deploy bench``. For a call from
+Python, its arguments are named.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Place:
     check_file: bool = False
 
     def fitting(self, text: str) -> str:
-        """Return `text` in the words of this place; commands that it quotes stay as they are."""
+        """Return `text` with the option names of this place; commands that it quotes stay unchanged."""
         parts, end, named = [], 0, False
         keys = KEYS if self.recipe else CHECK_KEYS if self.check_file else {}
         quoted = [match.span() for match in _COMMAND.finditer(text)]
@@ -115,9 +115,9 @@ class Place:
 
 
 RECIPE = Place(recipe=True)
-"""A process that does what a recipe says."""
+"""A process that runs a recipe."""
 CHECK = Place(frozenset({"--accept-unfit", "--budget"}), check_file=True)
-"""`deploy check`, whose models stand in a check file."""
+"""`deploy check`, whose models are listed in a check file."""
 PYTHON = Place(python=True)
 """A call from Python."""
 
@@ -125,14 +125,14 @@ _place: ContextVar[Place | None] = ContextVar("place", default=None)
 
 
 def fitting(text: str) -> str:
-    """Return a message in the words of the command that runs; without one it stays as it is."""
+    """Return a message adapted to the running command; unchanged without one."""
     place = _place.get()
     return text if place is None else place.fitting(text)
 
 
 @contextmanager
 def advised(place: Place) -> Iterator[None]:
-    """Let messages fit `place`, and the mistakes that the block raises."""
+    """Adapt messages to `place`, including those of errors that the block raises on purpose."""
     before = _place.set(place)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all, and errors of writing as one line."""
+"""Write files and folders atomically, complete or not at all, and report write errors in one line."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
 
 @contextmanager
 def output_errors(target: Path) -> Iterator[None]:
-    """Turn what the operating system says while `target` is written into one line.
+    """Turn an operating-system error while `target` is written into an error of one line.
 
     Raises
     ------
     OutputError
-        The disk is full, the folder is read-only, a file stands where a folder should be.
+        The disk is full, the folder is read-only, or a file is where a folder should be.
     """
     try:
         yield
@@ -41,9 +41,9 @@ def output_errors(target: Path) -> Iterator[None]:
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` to work in; it is gone afterwards, whatever happened.
+    """Yield an empty working folder beside `target`; it is removed afterwards, whatever happens.
 
-    What a killed process left there is removed first: one writer for one target at a time.
+    What a killed process left there is removed first, so a target must have only one writer at a time.
     """
     stage = target.with_name(f".{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` to a temporary name beside `path`, bring it to the disk, then rename.
+    """Write `text` to a temporary name beside `path`, flush it to disk, then rename.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before the work whether its result can be written.
+    """Check, before the work, that its result can be written.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def require_writable(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring `path`, and everything inside when it is a folder, to the disk itself."""
+    """Flush `path` to disk; if it is a folder, also everything in it."""
     if path.is_dir():
         for entry in path.iterdir():
             sync(entry)
@@ -96,15 +96,15 @@ def sync(path: Path) -> None:
 
 
 def displaced(folder: Path) -> Path:
-    """Name where the earlier `folder` stands between the two renames of `replace_folder`."""
+    """Return the path of the earlier `folder` between the two renames of `replace_folder`."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def replace_folder(stage: Path, folder: Path) -> None:
-    """Put the finished `stage` in the place of `folder`.
+    """Replace `folder` by the finished `stage`.
 
-    At every moment a complete folder is on the disk: under its own name, or, between two renames, the earlier one
-    under the name `displaced`. A process killed right there is mended by the next call.
+    At every moment a complete folder is on disk: under its own name, or, between the two renames, the earlier one
+    under the name `displaced`. If a process is killed right there, the next call repairs it.
     """
     sync(stage)
     aside = displaced(folder)

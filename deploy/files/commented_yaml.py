@@ -1,4 +1,4 @@
-"""A mapping written as YAML for people: sections as blocks, what is deeper in one line, comments behind the keys."""
+"""Write a mapping as readable YAML: sections as blocks, deeper values on one line, comments after the keys."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def commented_yaml(document: Mapping[str, Any], comments: Mapping[str, str]) -> 
     Parameters
     ----------
     document : Mapping
-        The keys of a section that is a mapping stand below it.
+        The keys of a section that is a mapping are written below it.
     comments : Mapping of str to str
-        By key, ``section.key`` of keys in a section: what stands behind it, or above where the line would be long.
+        By key, or ``section.key`` in a section; written after the value, or above it if the line would be too long.
     """
     lines = []
     for key, value in document.items():
@@ -45,13 +45,13 @@ def _lines(indent: str, key: str, value: Any, comment: str | None) -> list[str]:
 
 
 def _flow(value: Any) -> str:
-    """Write a value in one line; JSON is YAML."""
+    """Write a value on one line, as JSON, which is valid YAML."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT:
         return value
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_flow(str(key))}: {_flow(part)}' for key, part in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_flow, value))}]"
-    if isinstance(value, float):  # "1e-07" is a text in YAML, 1.0e-07 a number
+    if isinstance(value, float):  # 1e-07 is a string in YAML, 1.0e-07 a number
         return re.sub(r"^(-?\d+)e", r"\1.0e", json.dumps(value))
     return _UNPRINTABLE.sub(lambda match: f"\\U{ord(match[0]):08x}", json.dumps(value, ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""Text from outside, as it is shown: what would steer a terminal or turn the text around is written as its code.
+"""Make external text safe to show: terminal control characters and marks that reverse text are escaped.
 
-Names of models, nodes and files, and what runtimes say of them, may hold anything. They are made harmless where they
-leave: in the streams of a command (`printable_streams`), in the cells of a table, and in a finished page.
+Names of models, nodes and files, and messages of runtimes, may hold anything. They are escaped on output: in the
+streams of a command (`printable_streams`), in the cells of a table, and in a finished page.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any, TextIO, cast
 __all__ = ["over_the_last_line", "printable", "printable_streams"]
 
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
-"""What sets bold and dim, and nothing else."""
+"""Escape sequences that set the text style, and nothing else."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Write control characters, marks of direction and lone surrogates as JSON does: ``\u001b``, ``\n``, ``\u202e``.
+    r"""Escape control characters, direction marks and lone surrogates as JSON does: ``\u001b``, ``\n``, ``\u202e``.
 
     Parameters
     ----------
     text : str
         Any.
     keep : str
-        Control characters that stay.
+        Control characters to keep.
     """
     if text.isprintable():
         return text
@@ -36,7 +36,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def over_the_last_line(stream: TextIO, line: str) -> None:
-    """Write one `printable` line over the one that stands on a terminal, without ending it."""
+    """Overwrite the current line of a terminal with one `printable` line, without a line break."""
     own = stream._stream if isinstance(stream, _Printable) else stream
     own.write(f"\r\x1b[2K{printable(line)}")
     own.flush()
@@ -44,7 +44,7 @@ def over_the_last_line(stream: TextIO, line: str) -> None:
 
 @contextmanager
 def printable_streams() -> Iterator[None]:
-    """Let standard output and error show `printable` text only, lines and tabs apart; on a terminal styles as well."""
+    """Make all output `printable` except line breaks and tabs, and on a terminal also styles."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", _Printable(stream)) for stream in before)
     try:
@@ -54,7 +54,7 @@ def printable_streams() -> Iterator[None]:
 
 
 class _Printable:
-    """A text stream whose `write` is tamed; all else is the stream's own."""
+    """A text stream whose `write` makes text printable; everything else is the stream's own."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

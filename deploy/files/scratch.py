@@ -1,7 +1,7 @@
-"""The temporary folder of one command: what it and its children put there is gone with it, however it ends.
+"""Temporary folder of one command: everything that it and its children put there is removed, however it ends.
 
-Killed children cannot clear up after themselves, and a signal may come between the making of a folder and the note of
-who removes it. What a command that was killed itself left is removed by the next one.
+Killed children cannot clean up after themselves, and a signal may come after a folder is made but before it is
+registered for removal. If the command itself is killed, the next command removes its folder.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ OUTSIDE = "PRUNE_DEPLOY_TMPDIR"
 
 _PREFIX = "prune-deploy-"
 _MARK = "in-use"
-"""A file in the folder that is locked as long as its command lives."""
+"""A file in the folder that is locked while its command runs."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[None]:
-    """Let this process and its children make their temporary files in a new folder, and remove it in the end.
+    """Make this process and its children put their temporary files in a new folder, which is removed at the end.
 
-    Where there is no place for temporary files, none is made: what needs one says so.
+    If there is no place for temporary files, no folder is made: whatever needs one will report it.
     """
     try:
         outside = tempfile.gettempdir()
@@ -65,7 +65,7 @@ def scratch_folder() -> Iterator[None]:
 
 
 def _marked(folder: str) -> int:
-    # Under another name until it is locked: nobody takes a new folder for an abandoned one.
+    # Under another name until it is locked, so that no other command takes a new folder for an abandoned one.
     new = Path(folder) / f"{_MARK}.new"
     mark = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
     if _locks(mark):
@@ -100,7 +100,7 @@ def _locks(descriptor: int) -> bool:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let signals wait until a folder is there and known, or gone."""
+    """Block signals while a folder is made and registered, or removed."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -113,7 +113,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end_children() -> None:
-    """End what was started in the very moment of a signal, and is known to nobody."""
+    """Kill processes that were started just as a signal came, before anything kept track of them."""
     import psutil
 
     children = psutil.Process().children(recursive=True)

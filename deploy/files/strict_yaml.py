@@ -1,4 +1,4 @@
-"""YAML that other people wrote, read within bounds: no aliases, no key twice, numbers that are numbers."""
+"""Read untrusted YAML strictly: no aliases, no duplicate keys, only finite numbers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MAX_INTEGER = 1 << 63
 
 
 class _RefusedError(yaml.MarkedYAMLError):
-    """Legal YAML that is not read."""
+    """Valid YAML that is refused."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads truth values as YAML 1.2 does: ``on`` is the key of a target, not True."""
+    """Reads booleans as YAML 1.2 does: ``on`` is the key of a target, not True."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse aliases, of which a few lines make billions of values, and deep nesting."""
+        """Refuse deep nesting, and aliases: a few lines of them can expand to billions of values."""
         if self.check_event(yaml.AliasEvent):
             raise _refused("aliases are not read: write the value where it is used", self._next())
         if self._depth >= _MAX_DEPTH:
@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Refuse texts that no file name or terminal takes."""
+        """Refuse strings that are invalid in file names or on a terminal."""
         value = super().construct_scalar(node)
         if re.search("[\0\ud800-\udfff]", value):
             raise _refused("a text in it holds a NUL or half of a surrogate pair", node)
@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_yaml_float(self, node: Any) -> float:
-        """Refuse what is not finite."""
+        """Refuse numbers that are not finite."""
         value = super().construct_yaml_float(node)
         if not math.isfinite(value):
             raise _refused(f"{node.value[:40]} is not a finite number", node)
@@ -87,7 +87,7 @@ def strict_yaml(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is not YAML, with the place; or an alias, a key that stands twice, a number that is not finite or has more
+        It is not YAML, with the place; or it has an alias, a duplicate key, a number that is not finite or has more
         than 63 bits, a NUL or half of a surrogate pair, or more than 50 levels of nesting.
     """
     try:
@@ -98,7 +98,7 @@ def strict_yaml(text: str) -> Any:
         what = "it cannot be read" if isinstance(error, _RefusedError) else "it is not YAML"
         raise ValueError(f"{what}{where}: {getattr(error, 'problem', None) or 'malformed'}") from error
     except (ArithmeticError, LookupError, RecursionError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is not YAML: {error}") from error  # of tags with nonsense in them
+        raise ValueError(f"it is not YAML: {error}") from error  # tags with invalid content
 
 
 def _refused(problem: str, place: Any) -> _RefusedError:

@@ -1,4 +1,4 @@
-"""Turn a failed pydantic validation into one line that says which key, what came, and what was probably meant."""
+"""Turn a failed pydantic validation into one line: which key, what it got, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["one_line", "suggestion"]
 
 
 def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known name, or what there is when nothing is near."""
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or all known names if none is near."""
     if meant := did_you_mean(name, known):
         return meant
     return f" (there are: {', '.join(known)})" if known else ""
@@ -30,10 +30,10 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     error : ValidationError
         Raised while validating `model`.
     model : type of BaseModel
-        The record that was asked for; its fields are the keys that can be suggested.
+        The requested model; its fields are the keys that can be suggested.
     """
     problems = error.errors(include_url=False)
-    # An unknown key explains a missing one (a misspelt name is both), so it is told first.
+    # An unknown key explains a missing one (a misspelt name is both), so it is reported first.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), _telling(problems))
     path = _keys_of(problem["loc"], model, ends_in_key=problem["type"] in ("extra_forbidden", "missing"))
     where = ".".join(path) or "the document"
@@ -51,7 +51,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _telling(problems: Sequence[ErrorDetails]) -> ErrorDetails:
-    """Return the first problem, but of a mapping that is no word what is wrong inside it."""
+    """Return the first problem; for a mapping where a literal was also allowed, the first problem inside it."""
     first = problems[0]
     if first["type"] == "literal_error" and isinstance(first["input"], Mapping):
         return next((one for one in problems if one["type"] != "literal_error"), first)
@@ -59,7 +59,7 @@ def _telling(problems: Sequence[ErrorDetails]) -> ErrorDetails:
 
 
 def _keys_of(loc: Sequence[int | str], model: type[BaseModel], *, ends_in_key: bool) -> list[str]:
-    """Leave out what names a member of a union, not a key."""
+    """Return the keys of `loc`, without the parts that name a member of a union."""
     path: list[str] = []
     record: type[BaseModel] | None = model
     free = False  # in a mapping any key may follow
@@ -74,9 +74,9 @@ def _keys_of(loc: Sequence[int | str], model: type[BaseModel], *, ends_in_key: b
 
 
 def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
-    """Follow `path` through nested records; None where it leads into something else."""
+    """Follow `path` through nested models; None if it leads to something else."""
     for name in path:
-        if name.isdigit():  # a place in a list: its records were looked into with the list's own key
+        if name.isdigit():  # an index into a list: its key has already led to the model of its items
             continue
         field = _field(model, name)
         nested = _record_in(field.annotation) if field else None

@@ -11,7 +11,7 @@ __all__ = ["DenseLayer", "DenseNet", "Transition", "densenet40"]
 
 
 class DenseLayer(nn.Module):
-    """BatchNorm, ReLU, 3 x 3 convolution; the new channels are put behind the old ones."""
+    """BatchNorm, ReLU, 3 x 3 convolution; the new channels are appended to the input."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class DenseNet(nn.Module):
     Parameters
     ----------
     depth : int
-        3n + 4 for n layers a block.
+        3n + 4 for n layers per block.
     growth : int
         Channels that each layer adds.
     stem : int

@@ -13,13 +13,13 @@ __all__ = ["DnCNN", "dncnn"]
 class DnCNN(nn.Module):
     """Convolution and ReLU; convolution, BatchNorm and ReLU many times; a convolution. The noisy image is added.
 
-    Takes images of shape (N, in_channels, H, W) and gives images of that shape. Weights are drawn as torch's layers do
-    by themselves.
+    Takes images of shape (N, in_channels, H, W) and gives images of that shape. Weights have torch's default
+    initialisation.
 
     Parameters
     ----------
     depth : int
-        Convolutions, at least 2.
+        Number of convolutions, at least 2.
     in_channels : int
         See the class.
     width : float

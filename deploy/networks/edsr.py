@@ -11,7 +11,7 @@ from deploy.networks.upsampling import upsampler
 __all__ = ["EDSR", "edsr"]
 
 _MEAN = (0.4488, 0.4371, 0.4040)
-"""Red, green and blue of DIV2K's training images, in [0, 1]."""
+"""Mean red, green and blue of DIV2K's training images, in [0, 1]."""
 
 
 class _Block(nn.Module):
@@ -29,20 +29,19 @@ class _Block(nn.Module):
 
 
 class EDSR(nn.Module):
-    """A convolution, residual blocks under one long skip, an enlargement, a convolution to an image.
+    """A convolution, residual blocks under one long skip, an upsampler, a convolution to an image.
 
     Takes images of shape (N, in_channels, H, W) in [0, 1] and gives (N, in_channels, scale * H, scale * W). The mean
-    colour of DIV2K is taken away before and added after. Weights are drawn as torch's layers do by
-    themselves.
+    colour of DIV2K is subtracted before and added after. Weights have torch's default initialisation.
 
     Parameters
     ----------
     blocks : int
-        Residual blocks.
+        Number of residual blocks.
     scale : {2, 3, 4}
         Factor of height and width.
     in_channels : int
-        See the class; other counts than 3 take the mean over the colours.
+        See the class; counts other than 3 use the mean over the colours.
     width : float
         Multiplies the 128 channels of every layer but the last.
 
@@ -70,7 +69,7 @@ class EDSR(nn.Module):
         self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Enlarge images of shape (N, in_channels, H, W)."""
+        """Upscale images of shape (N, in_channels, H, W)."""
         x = self.head(x - self.mean)
         image: torch.Tensor = self.tail(self.upsampler(x + self.body(x))) + self.mean
         return image

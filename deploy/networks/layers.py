@@ -1,4 +1,4 @@
-"""What the families share: scaled widths, bias-free convolutions, He's initialisation."""
+"""Shared by the families: scaled widths, bias-free convolutions, He initialisation."""
 
 from __future__ import annotations
 

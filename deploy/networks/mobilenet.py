@@ -60,7 +60,7 @@ class MobileNetV1(nn.Module):
     stem_stride : {1, 2}
         1 for 32 x 32 images, 2 for the paper's 224 x 224.
     n_blocks : int
-        The first so many of the 13 blocks; 7 end in 512 channels.
+        Number of blocks, the first of the 13; 7 end in 512 channels.
 
     References
     ----------

@@ -13,7 +13,7 @@ _EXPANSION = 4
 
 
 class PreActBottleneck(nn.Module):
-    """BatchNorm, ReLU, convolution, three times (1 x 1, 3 x 3, 1 x 1); a 1 x 1 shortcut where the shape changes.
+    """BatchNorm, ReLU, convolution, three times (1 x 1, 3 x 3, 1 x 1); a 1 x 1 shortcut if the shape changes.
 
     The shortcut starts at the block's input before its BatchNorm, as in the pruning papers' networks.
     """
@@ -49,7 +49,7 @@ class PreResNet(nn.Module):
     Parameters
     ----------
     depth : int
-        9n + 2 for n blocks a stage.
+        9n + 2 for n blocks per stage.
     n_classes, in_channels : int
         See the class.
     width : float

@@ -78,7 +78,7 @@ class ResNet(nn.Module):
     Parameters
     ----------
     depth : int
-        Layers with weights on the main path: 6n + 2 for n blocks a stage.
+        Layers with weights on the main path: 6n + 2 for n blocks per stage.
     n_classes, in_channels : int
         See the class.
     width : float

@@ -28,15 +28,15 @@ class _Block(nn.Module):
 
 
 class SRResNet(nn.Module):
-    """A 9 x 9 convolution, residual blocks under one long skip, an enlargement, a convolution to an image.
+    """A 9 x 9 convolution, residual blocks under one long skip, an upsampler, a convolution to an image.
 
-    Takes images of shape (N, in_channels, H, W) in [0, 1] and gives (N, in_channels, scale * H, scale * W). Weights are
-    drawn as torch's layers do by themselves.
+    Takes images of shape (N, in_channels, H, W) in [0, 1] and gives (N, in_channels, scale * H, scale * W). Weights
+    have torch's default initialisation.
 
     Parameters
     ----------
     blocks : int
-        Residual blocks.
+        Number of residual blocks.
     scale : {2, 3, 4}
         Factor of height and width.
     in_channels : int
@@ -64,7 +64,7 @@ class SRResNet(nn.Module):
         self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Enlarge images of shape (N, in_channels, H, W)."""
+        """Upscale images of shape (N, in_channels, H, W)."""
         x = self.head(x)
         image: torch.Tensor = self.tail(self.upsampler(x + self.body(x)))
         return image

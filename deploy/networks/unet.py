@@ -28,15 +28,15 @@ class _Double(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down by maximum pooling, up by transposed convolutions; each level reads what its own way down gave.
+    """Down by max pooling, up by transposed convolutions; each level also reads its own output on the way down.
 
     Takes images of shape (N, in_channels, H, W), height and width multiples of ``2 ** (depth - 1)``, and gives images
-    of that shape. Weights are drawn as torch's layers do by themselves.
+    of that shape. Weights have torch's default initialisation.
 
     Parameters
     ----------
     depth : int
-        Resolutions, at least 2.
+        Number of resolutions, at least 2.
     in_channels : int
         See the class.
     width : float
@@ -45,9 +45,9 @@ class UNet(nn.Module):
     References
     ----------
     O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
-    arXiv 1505.04597. Five resolutions from 32 channels, padded convolutions and no normalisation are the form of
-    DHP's official code (Li et al., ECCV 2020, arXiv 2003.13683), 7.76 M parameters in its table. That code draws the
-    weights by Xavier's rule instead.
+    arXiv 1505.04597. Five resolutions from 32 channels, padded convolutions and no normalisation are the form of DHP's
+    official code (Li et al., ECCV 2020, arXiv 2003.13683), 7.76 M parameters in its table. That code uses Xavier
+    initialisation instead.
     """
 
     def __init__(self, depth: int = 5, *, in_channels: int = 3, width: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""What the super-resolution networks share: enlarging by sub-pixel convolutions."""
+"""Shared by the super-resolution networks: upsampling by sub-pixel convolutions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import nn
 __all__ = ["SCALES", "upsampler"]
 
 SCALES = (2, 3, 4)
-"""Factors that the networks enlarge by."""
+"""Supported upscaling factors."""
 
 
 def upsampler(channels: int, scale: int, *, activation: bool = False) -> nn.Sequential:
-    """Make a 3 x 3 convolution and a pixel shuffle by `scale`; two of each, by 2, where the scale is 4.
+    """Make a 3 x 3 convolution and a pixel shuffle by `scale`; two of each, by 2, if the scale is 4.
 
     Parameters
     ----------
     channels : int
-        Before and after it.
+        Channels before and after it.
     scale : {2, 3, 4}
         Factor of height and width.
     activation : bool

@@ -1,6 +1,6 @@
-"""Pruning plans on their own: `source` reads one with the network that it was made for.
+"""Work with pruning plans: `source` reads one with the network it was made for.
 
-`difference` compares two, `applied` makes a bundle of one, and `transferred` makes a plan for another network.
+`difference` compares two, `applied` writes a bundle from one, and `transferred` makes a plan for another network.
 """
 
 __all__: list[str] = []

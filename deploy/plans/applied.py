@@ -1,4 +1,4 @@
-"""A plan applied to a network by name, checked, and written as a bundle: what a run writes, without data."""
+"""Apply a plan to a network given by name, verify it, and write a bundle as a run does, but without data."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _EXAMPLES = 16
 def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: int) -> Bundle:
     """Make the compact network, verify it, and write its bundle.
 
-    The bundle has no scores and no data; its reference inputs are made up from `seed`.
+    The bundle has no scores and no data; its reference inputs are drawn from `seed`.
 
     Parameters
     ----------
     plan : PruningPlan
         Made for this network.
     traced : Traced
-        The network, with the weights that the compact one shall have.
+        The network, with the weights for the compact one.
     folder : Path
         New, empty, or an earlier bundle.
     seed : int
-        With which the network was built.
+        Seed the network was built with.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Two plans of one network: how many units of each group they keep, how many of these are the same; and the blocks."""
+"""Compare two plans of one network: kept and common units per group, and removed blocks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["GroupDifference", "PlanDifference", "differences"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupDifference:
-    """One group in two plans.
+    """Comparison of one group in two plans.
 
     Parameters
     ----------
     name : str
-        Of the group.
+        Name of the group.
     of : int
         Units before pruning.
     kept_a, kept_b : int
@@ -34,7 +34,7 @@ class GroupDifference:
 
     @property
     def jaccard(self) -> float:
-        """Common units over units that either plan keeps: 1 when the plans agree."""
+        """Common units divided by units that either plan keeps: 1 if the plans agree."""
         return self.common / (self.kept_a + self.kept_b - self.common)
 
     @property
@@ -45,7 +45,7 @@ class GroupDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanDifference:
-    """Two plans of one network.
+    """Comparison of two plans of one network.
 
     Parameters
     ----------

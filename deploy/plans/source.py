@@ -1,4 +1,4 @@
-"""A plan from a file or a bundle, and the network that it was made for. Imports no torch before a network is built."""
+"""Read a plan from a file or a bundle, and its network. Imports no torch until a network is built."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TRACED_BATCH = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRequest:
-    """A network as the command line asks for it.
+    """A network as requested on the command line.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class NetworkRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """A network that was built, and its graph."""
+    """A built network and its graph."""
 
     request: NetworkRequest
     model: nn.Module
@@ -88,7 +88,7 @@ def read_plan(path: Path) -> PruningPlan:
 
 
 def read_pruning(path: Path) -> PruningRecord | None:
-    """Read from a bundle's manifest how its plan was checked; None for a plan that lies in no bundle.
+    """Read from a bundle's manifest how its plan was checked; None for a plan outside a bundle.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def image_shape(plan: PruningPlan) -> tuple[int, int, int]:
     Raises
     ------
     PlanError
-        The network takes something else than one batch of images.
+        The network takes something other than one batch of images.
     """
     if len(plan.inputs) != 1 or len(plan.inputs[0].shape) != 4:
         taken = ", ".join("x".join(map(str, spec.shape)) for spec in plan.inputs)
@@ -127,14 +127,14 @@ def requested(
     n_classes: int | None = None,
     input_shape: str | None = None,
 ) -> NetworkRequest:
-    """Read what was asked for; images are by default of the shape that the plan was made with.
+    """Parse a network request; the image shape defaults to the one the plan was made with.
 
     Parameters
     ----------
     name, weights : str
         As in `NetworkSpec`.
     plan : PruningPlan
-        Gives the shape of an image where none is given.
+        Provides the default shape of an image.
     options : sequence of str
         ``KEY=VALUE``, the value as in YAML.
     n_classes : int, optional
@@ -145,9 +145,9 @@ def requested(
     Raises
     ------
     SourceError
-        A text is not of its form.
+        A text is malformed.
     PlanError
-        No shape is given and the plan is of no image network.
+        No shape is given and the plan is not of an image network.
     """
     shape = ",".join(map(str, image_shape(plan))) if input_shape is None else input_shape
     return network_request(name, weights=weights, options=options, n_classes=n_classes, input_shape=shape)
@@ -156,12 +156,12 @@ def requested(
 def network_request(
     name: str, *, weights: str, options: Sequence[str], n_classes: int | None, input_shape: str
 ) -> NetworkRequest:
-    """Read a network as it is asked for, with ``C,H,W`` of one image; see `requested`.
+    """Parse a network request with ``C,H,W`` of one image; see `requested`.
 
     Raises
     ------
     SourceError
-        A text is not of its form.
+        A text is malformed.
     """
     read: dict[str, Any] = {}
     for text in options:
@@ -180,16 +180,16 @@ def network_request(
 
 
 def trace_network(request: NetworkRequest, *, seed: int = 0, policy: Policy | None = None) -> Traced:
-    """Build the network, its initial weights drawn from `seed`, and trace it; it is in evaluation mode.
+    """Build the network in evaluation mode, with initial weights drawn from `seed`, and trace it.
 
     Parameters
     ----------
     request : NetworkRequest
         What to build.
     seed : int
-        For torch's generator.
+        Seed of torch's generator.
     policy : Policy, optional
-        That of the plan, so that the network is traced as it was when the plan was made.
+        The plan's policy, so that the network is traced as when the plan was made.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def require_fit(plan: PruningPlan, traced: Traced, path: Path) -> None:
     Raises
     ------
     PlanError
-        It was made for another one: the message names both graphs.
+        It was made for another network; the message names both graphs.
     """
     if plan.graph != traced.graph.fingerprint:
         raise PlanError(

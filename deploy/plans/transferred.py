@@ -1,4 +1,4 @@
-"""A pattern transferred from one network to another: the new plan, and what became of each stage."""
+"""Transfer a pruning pattern from one network to another: the new plan, and the result for each stage."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TransferredStage:
     Parameters
     ----------
     name : str
-        Of the stage: in the first network, or in the second where it has no counterpart.
+        Name of the stage: in the first network, or in the second if it has no counterpart.
     share : float or None
-        Mean kept share in the pattern; None where the pattern does not know the stage.
+        Mean kept share in the pattern; None if the stage is not in the pattern.
     groups_from, groups_to : int
         Groups of the stage in each network.
     kept, of : int
@@ -45,14 +45,14 @@ class TransferredStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferredPlan:
-    """What came of transferring a pattern.
+    """Result of transferring a pattern.
 
     Parameters
     ----------
     plan : PruningPlan
-        Of the second network.
+        Plan of the second network.
     stages : tuple of TransferredStage
-        Those of the pattern in order, then those that it does not know.
+        Stages of the pattern in order, then those not in it.
     blocks_left_behind : int
         Residual blocks that the plans remove: they have no counterpart in a network of another depth.
     """
@@ -72,7 +72,7 @@ def transfer_plan(
     multiple_of: int = 1,
     seed: int = 0,
 ) -> TransferredPlan:
-    """Average the plans of one network and make a plan of their pattern for another.
+    """Average the plans of one network, and make a plan for another from their pattern.
 
     Parameters
     ----------

@@ -13,16 +13,16 @@ from deploy.report.table import Notes, Table, left
 __all__ = ["answer", "explanation_page", "explanation_tables"]
 
 _KEPT = 0.1
-"""A time this near to the promised one kept the promise."""
+"""A time this close to the promised one counts as kept."""
 _NAMED = 0.05
-"""Share of what is missing from which on a reason is named in the answer."""
+"""Smallest share of the missing time for which the answer names a reason."""
 _SHOWN = 12
-"""Layers with a bar; the table holds all."""
+"""Number of layers with a bar; the table has all."""
 _ROUNDED = {"not": "as they are", "to the nearest": "rounded to the nearest", "up": "rounded up to the next"}
 
 
 def answer(found: Explanation) -> str:
-    """Say in two or three sentences what the MACs promised, what came of it, and the chief reason."""
+    """Say in two or three sentences what the MACs promised, what was measured, and the main reason for the gap."""
     pruned, dense = found.pruned.label, found.dense.label
     said = (
         f"On {found.pruned.backend}, {pruned} takes {duration(found.pruned_ns)}: {ratio(found.time_share)} the time of "
@@ -53,14 +53,14 @@ def answer(found: Explanation) -> str:
 
 
 def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Table, ...]:
-    """Derive the tables: the reasons, the aligned plans, and the layers in which most is missing.
+    """Derive the tables: the reasons, the aligned plans, and the layers with the most missing time.
 
     Parameters
     ----------
     found : Explanation
-        What is shown.
+        The explanation to show.
     top : int, optional
-        So many layers have a row of their own. Left out: all.
+        Number of layers to list; all by default.
     """
     ordered = sorted(found.layers, key=lambda layer: -abs(_missing(layer)))
     timed = [layer for layer in ordered if layer.dense.time_ns is not None or layer.pruned.time_ns is not None]
@@ -70,7 +70,7 @@ def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Tabl
 
 
 def explanation_page(found: Explanation) -> str:
-    """Make the whole page. The same explanation gives the same page."""
+    """Return the whole page. The same explanation gives the same page."""
     subject = found.pruned
     return chart_page(
         f"{subject.label} against {found.dense.label} on {subject.backend}",
@@ -90,7 +90,7 @@ def explanation_page(found: Explanation) -> str:
 
 
 def _charts(found: Explanation) -> tuple[Bars, ...]:
-    """Draw the whole call, the reasons, and the layers in which most is missing."""
+    """Draw the whole call, the reasons, and the layers with the most missing time."""
     named, whole = found.pruned.label, "all layers" if found.of_layers else "one call"
     calls = [Row(found.dense.label, found.dense_ns, duration(found.dense_ns))]
     calls.append(Row(named, found.pruned_ns, duration(found.pruned_ns), aim=found.dense_ns))
@@ -222,7 +222,7 @@ def _missing(layer: ExplainedLayer) -> float:
 
 
 def _told(layer: ExplainedLayer) -> str:
-    """Name the reason that weighs most in a layer."""
+    """Return the main reason for the gap in a layer."""
     own, uneven = abs(layer.missing_ns or 0.0), abs(layer.uneven_ns)
     if layer.uneven_reason is not None and layer.reason == "followed" and uneven > own:
         return layer.uneven_reason

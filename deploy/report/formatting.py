@@ -1,4 +1,4 @@
-"""How numbers become text, and the result in one plain sentence. ASCII only: it is also read without a tty."""
+"""Formatting of numbers, and the result in one plain sentence. ASCII only: it is also read without a tty."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 NOTHING = "-"
-"""What stands in a cell that has no value."""
+"""Content of a cell that has no value."""
 
 
 def count(number: int) -> str:
@@ -62,7 +62,7 @@ def duration(ns: float) -> str:
 
 
 def signed(ns: float | None) -> str:
-    """Write a time that may be lost: ``signed(-1_234_567)`` is ``"-1.23 ms"``; None is not known."""
+    """Write a time that may be negative: ``signed(-1_234_567)`` is ``"-1.23 ms"``; None is unknown."""
     if ns is None:
         return NOTHING
     return duration(ns) if ns >= 0 else f"-{duration(-ns)}"
@@ -79,22 +79,22 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def score_name(metric: Metric) -> str:
-    """Name what a score is: ``"accuracy"`` or ``"PSNR"``."""
+    """Return the name of a metric: ``"accuracy"`` or ``"PSNR"``."""
     return "accuracy" if metric == "accuracy" else "PSNR"
 
 
 def score_title(metric: Metric) -> str:
-    """Name what a score is at the beginning of a title: ``"Accuracy"`` or ``"PSNR"``."""
+    """Return the name of a metric at the start of a title: ``"Accuracy"`` or ``"PSNR"``."""
     return "Accuracy" if metric == "accuracy" else "PSNR"
 
 
 def score_unit(metric: Metric) -> str:
-    """Name the unit that scores are written in."""
+    """Return the unit of scores."""
     return "%" if metric == "accuracy" else "dB"
 
 
 def difference_unit(metric: Metric) -> str:
-    """Name the unit that differences of scores are written in."""
+    """Return the unit of score differences."""
     return "points" if metric == "accuracy" else "dB"
 
 
@@ -110,13 +110,13 @@ def score(metric: Metric, value: float, digits: int = 2) -> str:
 
 
 def score_brief(metric: Metric, value: float) -> str:
-    """Name and write a score for a line of progress: ``"accuracy 91.20%"`` or ``"PSNR 28.31 dB"``."""
+    """Write a score with its name for a progress line: ``"accuracy 91.20%"`` or ``"PSNR 28.31 dB"``."""
     written = score(metric, value)
     return f"{score_name(metric)} {written.replace(' ', '') if metric == 'accuracy' else written}"
 
 
 def score_change(metric: Metric, change: float) -> str:
-    """Write a difference of two scores: ``"-1.39 points"`` or ``"-0.12 dB"``."""
+    """Write the difference of two scores: ``"-1.39 points"`` or ``"-0.12 dB"``."""
     return f"{score_number(metric, change, signed=True)} {difference_unit(metric)}"
 
 
@@ -131,17 +131,17 @@ def interval(estimate: Interval) -> str:
 
 
 def minute(utc: str) -> str:
-    """Write a point of time to the minute: ``"2026-11-28 13:35 UTC"``."""
+    """Write a time to the minute: ``"2026-11-28 13:35 UTC"``."""
     return f"{utc[:16].replace('T', ' ')} UTC"
 
 
 def flop_ratio(pair: Comparison) -> float | None:
-    """Return what the FLOP count promises; None where one of the networks has no FLOPs to compare, or unknown ones."""
+    """Return the speed-up that FLOPs promise; None if a network has no FLOPs to compare or unknown ones."""
     return pair.flop_ratio if pair.baseline_cost.macs and pair.candidate_cost.macs else None
 
 
 def realised(pair: Comparison) -> str:
-    """Write how much of the FLOP count's promise was kept, with its interval; nothing where it promised nothing."""
+    """Write the realised share of the promised speed-up, with its interval; `NOTHING` if there is none."""
     promise = flop_ratio(pair)
     if promise is None or promise <= 1 or pair.speedup is None:
         return NOTHING
@@ -151,7 +151,7 @@ def realised(pair: Comparison) -> str:
 
 
 def verdict(pair: Comparison) -> str:
-    """Write what the comparison showed, in words that stand alone."""
+    """Write the verdict of a comparison in words that need no context."""
     if pair.verdict == "failed":
         return "failed"
     if pair.verdict == "equivalent":
@@ -160,7 +160,7 @@ def verdict(pair: Comparison) -> str:
 
 
 def place(results: Results, measurement: Measurement) -> str:
-    """Name a backend; where one was measured with several options, those too: ``"ort, 2 threads, batch 8"``."""
+    """Name a backend, with its options if it was measured with several: ``"ort, 2 threads, batch 8"``."""
     subjects = [one.subject for one in results.all_measurements()]
     parts = [measurement.subject.backend]
     for name, write in (("threads", _threads), ("batch", "batch {}".format)):
@@ -174,7 +174,7 @@ def _threads(number: int) -> str:
 
 
 def answer(results: Results) -> str:
-    """Write in one sentence what the pruning bought, or how fast a single model is."""
+    """Write in one sentence the gain from pruning, or how fast a single model is."""
     if results.comparisons:
         return _of_pairs(results)
     parts = [_alone(results, measurement) for measurement in results.measurements]
@@ -183,7 +183,7 @@ def answer(results: Results) -> str:
 
 
 def _of_pairs(results: Results) -> str:
-    """Write the promise once where every pair has the same, otherwise with each pair."""
+    """Write the promised speed-up once if it is the same for all pairs, otherwise with each pair."""
     promises = [flop_ratio(pair) for pair in results.comparisons]
     alike = len(set(promises)) == 1
     first = results.comparisons[0]
@@ -230,7 +230,7 @@ def _bought(results: Results, pair: Comparison) -> str:
 
 
 def why_open(pair: Comparison, speedup: Interval) -> str:
-    """Write what kept a comparison from a verdict."""
+    """Write why a comparison is inconclusive."""
     if speedup.confidence < NEEDED_CONFIDENCE:
         return f"{speedup.n} pairs of processes are too few for a verdict"
     ended = f"; {pair.ended}" if pair.ended else ""
@@ -242,7 +242,7 @@ def why_open(pair: Comparison, speedup: Interval) -> str:
 
 
 def why_failed(pair: Comparison) -> str:
-    """Write why a pair has no times: of both models where both failed for different reasons."""
+    """Write why a pair has no times, for each model if both failed for different reasons."""
     reasons = dict.fromkeys(side.failure for side in (pair.candidate, pair.baseline) if side.failure)
     if len(reasons) < 2:
         return next(iter(reasons), "no samples")
@@ -273,7 +273,7 @@ def _scaled(number: float, step: int, units: tuple[str, ...]) -> str:
     value = float(number)
     last = len(units) - 1
     for index, unit in enumerate(units):
-        # 999.5 would be written as 1000: it belongs to the next unit.
+        # 999.5 would round to 1000: it belongs to the next unit.
         if value < step - 0.5 or index == last:
             whole = value >= 99.95 or (value.is_integer() and index == 0)
             digits = 0 if whole else 1 if value >= 9.995 else 2

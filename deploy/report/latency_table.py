@@ -1,4 +1,4 @@
-"""Tables of a latency table: how well it predicts, where the time goes, and what a check showed."""
+"""Views of a latency table: how well it predicts, where the time goes, and the outcome of a check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["as_csv", "check_tables", "kept_table", "latency_tables"]
 
 
 def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
-    """Return how well a table predicts, and its layers, the slowest first; `top` of them, or all with 0."""
+    """Return how well a table predicts, and its layers, slowest first; `top` of them, or all if 0."""
     key, held_out = table.key, table.held_out
     facts = (
         ("backend", f"{key.backend} {key.backend_version or ''}".strip()),
@@ -53,7 +53,7 @@ def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
 
 
 def kept_table(kept: Sequence[tuple[Path, LatencyTable]]) -> Table:
-    """Return one row for each table that is kept on this machine, and its file."""
+    """Return one row, with its file, for each table kept on this machine."""
     rows = tuple(
         (
             path.stem[:12],
@@ -84,7 +84,7 @@ def check_tables(held_out: HeldOut, plans: Sequence[MeasuredPlan]) -> list[Table
 
 
 def as_csv(table: LatencyTable) -> str:
-    """Write one line for each layer and each combination of full blocks of the groups that it follows."""
+    """Write one line per layer and combination of full blocks of the groups that it depends on."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("layer", "groups", "kept_units", "ns"))
@@ -99,7 +99,7 @@ def as_csv(table: LatencyTable) -> str:
 
 
 def _measured_dense(table: LatencyTable) -> str:
-    """Return the shortest and the longest time of the dense network: they lie apart on a machine that is not quiet."""
+    """Return the shortest and longest time of the dense network; they differ on a noisy machine."""
     times = [plan.dense_ns for plan in table.plans]
     return " to ".join(dict.fromkeys((duration(min(times)), duration(max(times)))))
 
@@ -113,7 +113,7 @@ def _groups(layer: LayerTime) -> tuple[str, ...]:
 
 
 def _full_blocks(table: LatencyTable, layer: LayerTime, group: str) -> list[int]:
-    """Return the counts of a group at which the number of blocks in a layer changes, and the whole."""
+    """Return the counts of a group at which a layer's number of blocks changes, and the full count."""
     width = next(f.width for term in layer.terms for f in term.factors if f.group == group)
     size = table.whole[group]
     counts = range(1, size + 1)

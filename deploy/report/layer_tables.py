@@ -1,4 +1,4 @@
-"""Where the time of a call goes, as tables: the layers of one model, and two models layer by layer."""
+"""Tables of where the time of a call goes: the layers of one model, and two models layer by layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.layers.roofline import Roofline
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, signed, size
 from deploy.report.table import Notes, Table, left
 
-# `deploy bench`, which can show layers, need not load what measures blocks.
+# `deploy bench` can show layers without loading the module that measures blocks.
 if TYPE_CHECKING:
     from benchmarks.tables.block import BlockSource
 
@@ -32,9 +32,9 @@ def profile_tables(profile: LayerProfile, top: int | None = None) -> tuple[Table
     Parameters
     ----------
     profile : LayerProfile
-        Of the model.
+        Profile of the model.
     top : int, optional
-        So many layers have a row of their own; the others share one. Left out: all.
+        Number of layers with a row of their own; the others share one. All by default.
     """
     timed = sorted((row for row in profile.rows if row.time_ns is not None), key=lambda row: -(row.time_ns or 0))
     layers = [row for row in timed if row.kind != "gaps"]
@@ -47,21 +47,21 @@ def profile_tables(profile: LayerProfile, top: int | None = None) -> tuple[Table
 
 
 def block_text(block: int | None, source: BlockSource) -> str:
-    """Say how many channels a runtime computes together and how that is known, or that it is not."""
+    """Return how many channels a runtime computes together and how that is known, or that it is unknown."""
     if block is None:
         return "not known"
     return f"{block} ({'from the table' if source == 'table' else 'measured'})"
 
 
 def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tuple[Table, ...]:
-    """Derive the table of two models: what the MACs promised for each layer, what came of it, and why.
+    """Derive the table of two models: per layer, the promise of the MACs, the measured gain, and why they differ.
 
     Parameters
     ----------
     comparison : LayerComparison
-        Of the two models.
+        Comparison of the two models.
     top : int, optional
-        So many pairs, those that took longest in the baseline; the others share a row. Left out: all.
+        Number of pairs with a row of their own, slowest in either model first; the others share one. All by default.
     """
     ordered = sorted(comparison.pairs, key=lambda pair: -max(pair.baseline_ns or 0, pair.candidate_ns or 0))
     timed = [pair for pair in ordered if pair.baseline_ns is not None or pair.candidate_ns is not None]
@@ -189,7 +189,7 @@ def _pair_cells(pair: LayerPair, notes: Notes) -> tuple[str, ...]:
 
 
 def layer_title(row: LayerRow) -> str:
-    """Name a layer after its first node; the runtime's own name is all there is where it has none."""
+    """Return the name of a layer's first node, or the runtime's own name if it has no node."""
     return row.nodes[0] if row.nodes else row.name
 
 

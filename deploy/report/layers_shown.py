@@ -1,4 +1,4 @@
-"""How layers show themselves in Python: their `repr`, what a notebook draws, and the rows of a table."""
+"""Layers as shown in Python: `repr`, notebook view, and the rows of a data frame."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["ShownLayers"]
 
 _TOP = 10
-"""Layers that have a row of their own where they are shown."""
+"""Number of layers shown in a row of their own."""
 _MOST = 1900
-"""Characters of a `repr`."""
+"""Most characters of a `repr`."""
 
 
 class ShownLayers(LayerReport):
@@ -37,10 +37,10 @@ class ShownLayers(LayerReport):
         return "".join(map(_html, self._tables()))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each layer of each model on each backend, in the order of execution.
+        """Return one row for each layer of each model on each backend, in execution order.
 
-        Times are in nanoseconds and of the whole batch; numbers are floats, NaN where they are not known. Layers of
-        two models that do the same work have the same ``pair``, which is empty where one model was profiled alone.
+        Times are in nanoseconds for the whole batch; numbers are floats, NaN if unknown. Layers of two models that do
+        the same work have the same ``pair``; it is empty if one model was profiled alone.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The table of a model under load."""
+"""Table of a model under load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _N_CELLS = len(_SHARES) + 1
 
 
 def load_table(measurements: Sequence[LoadMeasurement]) -> Table:
-    """Derive the table: one row for each measurement; all are of one scenario."""
+    """Derive the table: one row per measurement, all of one scenario."""
     rows, notes = [], []
     for measurement in measurements:
         subject, result = measurement.subject, measurement.result
@@ -48,12 +48,12 @@ def load_table(measurements: Sequence[LoadMeasurement]) -> Table:
 
 
 def print_load(measurements: Sequence[LoadMeasurement], console: Console | None = None) -> None:
-    """Print the table, to stdout if no console is given."""
+    """Print the table, by default to stdout."""
     print_table(load_table(measurements), console or Console(highlight=False))
 
 
 def per_second(result: ScenarioResult) -> float | None:
-    """Return the examples per second; None where no rate keeps the bound."""
+    """Return the examples per second; None if no rate keeps the latency bound."""
     if isinstance(result, DeviceResult):
         return 1e9 * result.batch / float(result.latencies_ns.mean())
     if isinstance(result, OfflineResult | MultiStreamResult):
@@ -92,6 +92,6 @@ def _percentiles(latencies_ns: list[int]) -> list[str]:
 def _within(latencies_ns: list[int], share: float) -> str:
     try:
         interval = percentile_interval(latencies_ns, share)
-    except SettingError:  # too few, or so correlated that they are worth too few: the service's percentile is unknown
+    except SettingError:  # too few independent samples: the service's percentile is unknown
         return NOTHING
     return f"{duration(interval.low)} to {duration(interval.high)}"

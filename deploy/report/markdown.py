@@ -1,4 +1,4 @@
-"""Tables as Markdown, and the place in a page that a command writes: between two marks on lines of their own."""
+"""Tables as Markdown, and the block of a page that a command rewrites, between two marks on lines of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["markdown", "require_block", "write_block"]
 
 
 def markdown(table: Table) -> str:
-    """Write a table as Markdown: notes below it."""
+    """Write a table as Markdown, with its notes below."""
     lines = [
         _line(table.columns),
         _line([":---" if table.is_left(index) else "---:" for index in range(len(table.columns))]),
@@ -27,7 +27,7 @@ def markdown(table: Table) -> str:
 
 
 def require_block(path: Path, name: str) -> None:
-    """Find out before the work whether `write_block` has a place for its table.
+    """Check before the work that `write_block` can write its table.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def require_block(path: Path, name: str) -> None:
 
 
 def write_block(path: Path, name: str, text: str) -> None:
-    """Put `text` between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of a page; make a missing page.
+    """Put `text` between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of a page; create it if missing.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def _marks(name: str) -> tuple[str, str]:
 
 def _around(path: Path, name: str) -> tuple[str, str]:
     begin, end = _marks(name)
-    # Only on lines of their own: a page may also tell of the marks.
+    # Only on lines of their own: the text may mention the marks.
     parts = re.split(
         rf"^(?:{re.escape(begin)}|{re.escape(end)})$", path.read_text(encoding="utf-8"), flags=re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""The page of results: readable in light, dark and print."""
+"""HTML page of results: readable in light mode, dark mode and print."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ALARMING = {
     exit_codes.WRONG_ANSWERS,
     exit_codes.TARGET_NOT_REACHED,
 }
-"""Exit codes that stand above everything else."""
+"""Exit codes shown as a banner above everything else."""
 
 
 def page(results: Results, layers: LayerReport | None = None) -> str:
@@ -47,25 +47,25 @@ def page(results: Results, layers: LayerReport | None = None) -> str:
     Parameters
     ----------
     results : Results
-        Of this or an older version.
+        Of this version or an older one.
     layers : LayerReport, optional
         The same models layer by layer, in pairs.
 
     Raises
     ------
     NotComparableError
-        The layers are those of other models, or of one model alone.
+        The layers belong to other models, or to a single model.
     """
     return render("results.html", **_context(results), **_layers(results, layers))
 
 
 def write_page(results: Results, path: Path, layers: LayerReport | None = None) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page atomically.
 
     Raises
     ------
     OutputError
-        It cannot be written.
+        The page cannot be written.
     NotComparableError
         See `page`.
     """
@@ -73,12 +73,12 @@ def write_page(results: Results, path: Path, layers: LayerReport | None = None) 
 
 
 def model_parts(results: Results, name: str) -> dict[str, Any]:
-    """Collect what a page of several results shows of one: bars, how far to trust them, plots, and the tables behind.
+    """Collect one result's part of a multi-result page: bars, how far to trust them, plots and tables.
 
     Parameters
     ----------
     results : Results
-        Of this or an older version.
+        Of this version or an older one.
     name : str
         Identifier that is unique on the page.
     """
@@ -104,7 +104,7 @@ def _trust(told: Answer) -> dict[str, Any]:
 
 
 def _context(results: Results) -> dict[str, Any]:
-    """Collect what the template shows, from the answer to the tables behind it."""
+    """Collect everything the template shows, from the answer to its tables."""
     derived, told = tables_by_name(results), answer_of(results)
     proof = derived.pop("proof", None)
     if results.recipe is not None:
@@ -139,7 +139,7 @@ def _context(results: Results) -> dict[str, Any]:
 
 
 def _banner(ending: Ending) -> tuple[str, str] | None:
-    """Write what an alarming exit code says, and what to do about it, as two sentences."""
+    """Return the meaning of an alarming exit code and its remedy, as two sentences."""
     if ending.code not in _ALARMING:
         return None
     said, remedy = (f"{words[:1].upper()}{words[1:]}" for words in (ending.sentence, ending.remedy))
@@ -147,7 +147,7 @@ def _banner(ending: Ending) -> tuple[str, str] | None:
 
 
 def _panels(results: Results, name: str) -> Iterator[dict[str, Any]]:
-    """Draw each backend that has samples: the distribution, and for a pair FLOPs against time beside it."""
+    """Draw each backend that has samples: the distribution and, for a pair, FLOPs against time beside it."""
     timed = [one for one in results.all_measurements() if one.failure is None]
     if not timed:
         return
@@ -184,7 +184,7 @@ def _prunings(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _layers(results: Results, report: LayerReport | None) -> dict[str, Any]:
-    """Draw the layers of the two models, or say how they are timed."""
+    """Draw the layers of the two models, or give the commands that time them."""
     if report is None:
         commands = escape("\n".join(map(printable, layers_commands(results))))
         return {"layers": None, "layers_commands": commands}

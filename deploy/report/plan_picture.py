@@ -1,4 +1,4 @@
-"""A plan as a picture of its own and as a page: a bar for each group, as long as it is wide, filled as far as kept."""
+"""A plan as an SVG file and as a page: one bar per group, its length the group's width, its fill the kept part."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _KEPT, _GONE, _INK = "#b84a12", "#d5dae0", "#1d2329"
 
 
 def plan_picture(rows: Sequence[GroupCount], title: str) -> str:
-    """Draw the groups from the first to the last.
+    """Draw the groups in order.
 
     Parameters
     ----------
     rows : sequence of GroupCount
         At least one.
     title : str
-        What is drawn.
+        Title of the picture.
     """
     labels = [shorten(row.name, _NAME, "\N{HORIZONTAL ELLIPSIS}") for row in rows]
     left = 12 + _CHARACTER * max(map(len, labels))
@@ -67,12 +67,12 @@ def plan_picture(rows: Sequence[GroupCount], title: str) -> str:
 
 
 def write_plan_picture(rows: Sequence[GroupCount], title: str, path: Path) -> None:
-    """Write the picture as a file of its own.
+    """Write the picture as an SVG file.
 
     Raises
     ------
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     drawn = element(
         "svg",
@@ -88,14 +88,14 @@ def write_plan_picture(rows: Sequence[GroupCount], title: str, path: Path) -> No
 
 
 def plan_page(plan: PruningPlan, rows: Sequence[GroupCount], tables: Sequence[Table], title: str, lead: str) -> str:
-    """Make a page with everything inside: the chart, the tables, the settings.
+    """Return a self-contained page: the chart, the tables and the settings.
 
     Parameters
     ----------
     plan : PruningPlan
-        Whose settings are listed.
+        The plan whose settings are listed.
     rows : sequence of GroupCount
-        What is drawn; at least one.
+        The groups to draw; at least one.
     tables : sequence of Table
         Below the chart.
     title, lead : str
@@ -117,12 +117,12 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupCount], tables: Sequence[Ta
 def write_plan_page(
     plan: PruningPlan, rows: Sequence[GroupCount], tables: Sequence[Table], title: str, lead: str, path: Path
 ) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page atomically.
 
     Raises
     ------
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     write_file(path, plan_page(plan, rows, tables, title, lead))
 
@@ -132,5 +132,5 @@ def _height(rows: Sequence[GroupCount]) -> float:
 
 
 def _text(x: float, y: float, written: str, **attributes: str | float) -> str:
-    """Write in the ink of a picture that has no style sheet."""
+    """Write text in a fixed colour, for a picture without a style sheet."""
     return text(x, y, written, fill=_INK, **attributes)

@@ -1,4 +1,4 @@
-"""What a plan removes, group by group: counts, a table of them, and bars for the terminal."""
+"""What a plan removes from each group: counts, a table of them, and bars for the terminal."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEPT, _GONE = "#", "."
 
 
 def group_rows(plan: PruningPlan, graph: Graph | None = None) -> tuple[GroupCount, ...]:
-    """List the groups that lose units; with the network's graph, every group that may be pruned, in its order.
+    """List the groups that lose units; with the network's graph, every prunable group, in graph order.
 
-    A group is called after its first layer, with the number of others that make the same channels. None are kept of a
-    group whose residual block is removed.
+    A group is named after its first layer, plus the number of other layers that produce the same channels. A group
+    whose residual block is removed keeps none.
     """
     if graph is None:
         return PruningRecord.of(plan.kept, plan.sizes).groups
@@ -52,14 +52,14 @@ def group_table(pruning: PruningRecord, title: str) -> Table:
 
 
 def bars(rows: Sequence[GroupCount], width: int = 100) -> tuple[str, ...]:
-    """Draw one line per group: its name, units kept and before, and a bar as long as the group is wide.
+    """Draw one line per group: name, kept units, units before, and a bar whose length is the group's width.
 
     Parameters
     ----------
     rows : sequence of GroupCount
-        In the order in which they are drawn.
+        In drawing order.
     width : int, default=100
-        Characters of the longest line.
+        Length of the longest line, in characters.
     """
     names = [shorten(row.name, _NAME, "...") for row in rows]
     of = max((len(str(row.of)) for row in rows), default=1)
@@ -73,7 +73,7 @@ def bars(rows: Sequence[GroupCount], width: int = 100) -> tuple[str, ...]:
 
 
 def shorten(name: str, length: int, dots: str) -> str:
-    """Cut the middle out of a long name."""
+    """Shorten a long name in the middle."""
     if len(name) <= length:
         return name
     head = (length - len(dots)) // 2
@@ -81,7 +81,7 @@ def shorten(name: str, length: int, dots: str) -> str:
 
 
 def _bar(row: GroupCount, scale: float) -> str:
-    """Show for a group that lost units what it lost and what it kept, however short the bar."""
+    """Draw a bar; if the group lost units, both parts are visible, however short the bar."""
     drawn = max(2, round(row.of * scale)) if row.kept < row.of else max(1, round(row.of * scale))
     kept = drawn if row.kept == row.of else min(max(min(1, row.kept), round(row.kept * scale)), drawn - 1)
     return _KEPT * kept + _GONE * (drawn - kept)

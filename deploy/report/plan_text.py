@@ -1,4 +1,4 @@
-"""Plans as text and tables: what one removes, how two differ, what became of a pattern, how it was checked."""
+"""Plans as text and tables: what one removes, how two differ, how one was transferred, how it was checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def headline(plan: PruningPlan) -> str:
 
 
 def settings_lines(plan: PruningPlan, width: int) -> tuple[str, ...]:
-    """Write one line a setting, cut where it is long, and all residual blocks that are removed."""
+    """Write one line per setting, truncated if long, and all residual blocks that are removed."""
     lines = []
     for key, value in plan.settings.items():
         line = f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
@@ -67,7 +67,7 @@ def cost_table(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Table:
 
 
 def difference_lines(difference: PlanDifference) -> tuple[str, ...]:
-    """Write whether two plans remove the same."""
+    """Say whether two plans remove the same units and blocks."""
     different = [row for row in difference.groups if not row.equal]
     if difference.equal:
         return (f"A and B keep the same units in all {len(difference.groups)} groups that they name.",)
@@ -109,7 +109,7 @@ def difference_table(difference: PlanDifference) -> Table:
 
 
 def stage_table(transferred: TransferredPlan) -> Table:
-    """List what became of each stage."""
+    """List how each stage was transferred."""
     rows = tuple(
         (
             stage.name,
@@ -134,7 +134,7 @@ def stage_table(transferred: TransferredPlan) -> Table:
 
 
 def proof_lines(pruning: PruningRecord | None) -> tuple[str, ...]:
-    """Write how masked and compact network were compared, in which form the compact one is, and where it landed."""
+    """Say how the masked and compact networks were compared, the compact one's form, and its landing."""
     if pruning is None:
         return ()
     proof = pruning.proof

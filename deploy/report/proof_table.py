@@ -17,7 +17,7 @@ _COMPARED = {
 
 
 def proof_table(results: Results) -> Table:
-    """Return one row for each pruned network; where none was pruned the table has no row."""
+    """Return one row for each pruned network; no rows if none was pruned."""
     rows, notes = [], Notes()
     for row in results.models:
         if row.method is None and row.pruning is None:

@@ -1,4 +1,4 @@
-"""The table of speeds that were asked for: what was predicted and measured, and what FLOPs would have bought."""
+"""Table of requested speed-ups: what was predicted and measured, and what pruning by FLOPs would have kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["speed_table"]
 
 
 def speed_table(results: Results) -> Table:
-    """Return one row for each speed that was asked for; where none was the table has no row."""
+    """Return one row for each requested speed-up; no rows if none was requested."""
     proofs = [(row.label, row.pruning.proof) for row in results.models if row.pruning and row.pruning.proof]
     rows = tuple(
         (

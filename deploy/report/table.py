@@ -1,4 +1,4 @@
-"""One table of text, the same in the terminal, on a page and in Markdown."""
+"""Text table, the same in the terminal, on a page and in Markdown."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 __all__ = ["MARK", "Left", "Notes", "Table", "left"]
 
 MARK = re.compile(r"\[\d+(?:[,-]\d+)*\]$")
-"""What refers to footnotes at the end of a cell."""
+"""Footnote reference at the end of a cell."""
 
 
 class Left(str):
-    """Heading of a column of names or words, aligned on the left; a column with a plain heading holds numbers."""
+    """Heading of a left-aligned column of names or words; columns with a plain heading hold numbers."""
 
     __slots__ = ()
 
 
 def left(*headings: str) -> tuple[Left, ...]:
-    """Return headings of columns that are aligned on the left."""
+    """Return the headings of left-aligned columns."""
     return tuple(map(Left, headings))
 
 
@@ -34,9 +34,9 @@ class Table:
     columns : tuple of str
         Headings of the columns; `Left` ones hold names or words.
     rows : tuple of tuple of str
-        As many cells as columns each.
+        Each has one cell per column.
     notes : tuple of str
-        Footnotes; cells refer to them by ``[1]``, ``[2-4]``.
+        Footnotes; cells refer to them as ``[1]``, ``[2-4]``.
     caption : str
         One line of explanation.
     """
@@ -48,12 +48,12 @@ class Table:
     caption: str = ""
 
     def is_left(self, index: int) -> bool:
-        """Return whether a column is aligned on the left."""
+        """Return whether a column is left-aligned."""
         return isinstance(self.columns[index], Left)
 
 
 class Notes:
-    """Footnotes of one table in the order in which they are first referred to; equal texts share a number."""
+    """Footnotes of one table, in order of first reference; equal texts share a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -64,7 +64,7 @@ class Notes:
         return tuple(self._numbers)
 
     def after(self, cell: str, notes: Iterable[str]) -> str:
-        """Return the cell with one mark for all its footnotes behind it: ``"small [1-3,5]"``; empty notes are none.
+        """Return the cell followed by one mark for all its footnotes: ``"small [1-3,5]"``; empty notes are ignored.
 
         >>> Notes().after("small", ["busy", "hot", "busy"])
         'small [1-2]'

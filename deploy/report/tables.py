@@ -1,7 +1,7 @@
-"""Results as plain tables of text: the terminal and the page show the same rows.
+"""Results as plain text tables: the terminal and the page show the same rows.
 
-A table has few enough columns to stand in 80 characters; what does not fit goes to another table, never into wrapped
-cells. Nothing is shown by colour alone.
+Each table has few enough columns to fit in 80 characters; what does not fit goes into another table, never into
+wrapped cells. Nothing is shown by colour alone.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ __all__ = ["doubts_table", "tables", "tables_by_name"]
 
 _RUN = " What depends on data was counted in a run on the inputs."
 _SHOWN = 5
-"""Footnotes on nodes whose MACs are not known."""
+"""Most footnotes on nodes whose MACs are unknown."""
 _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by them as by any other number."
 
 
 def tables(results: Results) -> tuple[Table, ...]:
-    """Derive every table; one that would have no row is left out."""
+    """Derive all tables; those without rows are left out."""
     return tuple(tables_by_name(results).values())
 
 
 def tables_by_name(results: Results) -> dict[str, Table]:
-    """Derive every table, by what it is about: ``"paper"``, ``"proof"``; one that would have no row is left out."""
+    """Derive all tables, keyed by subject: ``"paper"``, ``"proof"``; those without rows are left out."""
     derive = {
         "paper": _paper,
         "speeds": speed_table,
@@ -121,7 +121,7 @@ def _paper(results: Results) -> Table:
 
 
 def _missing(name: str, cost: Cost) -> list[str]:
-    """Return what keeps a count from being the whole, in words."""
+    """Return what a count leaves out, in words."""
     if name in ("FLOPs", "MACs"):
         shown = [f"not known: {reason}" for reason in cost.unknown[:_SHOWN]]
         return shown + ([f"not known: {len(cost.unknown) - _SHOWN} more nodes"] if len(cost.unknown) > _SHOWN else [])
@@ -342,7 +342,7 @@ def _scores_name(results: Results) -> str:
 
 
 def doubts_table(results: Results) -> Table:
-    """List what speaks against the numbers, each once; the number of the noise's signs is that of the answer."""
+    """List each doubt about the numbers once; the answer counts the same signs of noise."""
     everywhere = {whose(results, one) for one in results.all_measurements()}
     rows = tuple(
         (str(number), doubt.words, "everywhere" if everywhere == {*doubt.where} else ", ".join(doubt.where))
@@ -360,7 +360,7 @@ def _failures(pair: Comparison) -> list[str]:
 
 
 def _setting(results: Results) -> str:
-    """Write the options of the measurements; several sets are joined by "Or"."""
+    """Write the options of the measurements, joined by "Or" if they differ."""
     return " Or: ".join(dict.fromkeys(_options(measurement) for measurement in results.all_measurements()))
 
 

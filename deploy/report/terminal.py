@@ -21,7 +21,7 @@ from deploy.results.results import Results
 __all__ = ["as_text", "print_block", "print_results", "print_table"]
 
 _PIPED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-"""A line below the headings, as `rich.box.SIMPLE_HEAD` has one."""
+"""A line below the headings, like `rich.box.SIMPLE_HEAD`, in ASCII."""
 
 
 def print_results(
@@ -42,13 +42,13 @@ def print_results(
     console : Console, optional
         Defaults to stdout.
     code : int, optional
-        Exit code of the command; by default what the results say.
+        Exit code of the command; derived from the results by default.
     paths : Mapping of str to str, optional
-        Where the models lie, by label.
+        Paths of the models, by label.
     page : str, optional
-        Where the page lies.
+        Path of the page.
     verbose : bool, default=False
-        Whether the tables follow.
+        Whether to print the tables too.
     """
     console = console or Console(highlight=False)
     for line in answer_lines(answer_of(results, code, paths), console.width, page, verbose=verbose):
@@ -67,7 +67,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def print_block(block: RenderableType, console: Console) -> None:
-    """Print something as wide as the terminal; its lines do not end in blanks."""
+    """Print a block at the width of the terminal, without trailing blanks."""
     for line in console.render_lines(block, console.options, pad=False):
         while line and not line[-1].text.strip(" "):
             line.pop()
@@ -77,7 +77,7 @@ def print_block(block: RenderableType, console: Console) -> None:
 
 
 def as_text(words: str, style: str = "") -> Text:
-    """Return words from outside for rich: they may hold what it takes for markup, and what steers a terminal."""
+    """Return untrusted words as text for rich: markup and terminal control codes have no effect."""
     return Text(printable(words), style=style)
 
 

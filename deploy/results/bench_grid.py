@@ -1,4 +1,4 @@
-"""What ``deploy bench`` and ``deploy compare`` do: models, backends and a grid of options in, results out."""
+"""Measure models over a grid of backends and options: the work of ``deploy bench`` and ``deploy compare``."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ __all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "refe
 Say = Callable[[str], None]
 
 _WATCHED_S = 60.0
-"""For the run that shows what a file leaves to the data."""
+"""Time limit of the run that shows what in a file depends on the data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """What each model is measured with: every backend with every number of threads and every batch.
+    """Grid that each model is measured on: every backend with every number of threads and every batch.
 
     Parameters
     ----------
     backends : sequence of str
-        Their names.
+        Backend names.
     precision : str
-        Of all.
+        Precision of all backends.
     device : str or None
-        None: each backend's own.
+        None: the default of each backend.
     threads : sequence of int or None
         None: all usable cores.
     batches : sequence of int or None
-        Of a free batch dimension; None: 1.
+        Sizes of a free batch dimension; None: 1.
     shapes : Mapping of str to tuple of int
-        Of inputs with other free dimensions.
+        Shapes of inputs with other free dimensions.
     cores : tuple of int or None
-        That the measured processes are bound to.
+        Cores that the measured processes are pinned to.
     given : GivenInputs
-        Inputs that are not to be made up.
+        Inputs that are given instead of generated.
     """
 
     backends: Sequence[str]
@@ -94,29 +94,29 @@ def bench_models(
     *,
     accepts_unfit: bool = False,
 ) -> Results:
-    """Measure one model, or two in turn, at every point of a grid; answers are checked first.
+    """Measure one model, or two in turn, at every point of a grid; outputs are checked first.
 
     Parameters
     ----------
     models : Mapping of str to Path
         One or two ONNX files by label, the baseline first.
     grid : Grid
-        Its points.
+        The grid.
     settings : Settings
-        Of each point.
+        Settings of each point.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
     output : Path, optional
-        Receives the results after each point of the grid; between two points a journal beside it holds the trials.
+        File that gets the results after each point of the grid; a journal beside it holds the trials in between.
     accepts_unfit : bool, default=False
-        Whether numbers of an unfit machine are accepted.
+        Whether the numbers of an unfit machine are accepted.
 
     Raises
     ------
     BackendError, BenchmarkError
         A file is broken, a backend is not usable here, or an option makes no sense.
     OutputError
-        `output` cannot be written; noticed before anything is measured.
+        `output` cannot be written; detected before anything is measured.
     """
     if output is not None:
         require_writable(output)
@@ -149,14 +149,14 @@ def bench_models(
 
 
 def saying_for(backend: str, say: Say) -> Say:
-    """Return what says lines as `say` does, each behind the name of a backend."""
+    """Return `say` with each line prefixed by the name of a backend."""
     return lambda line: say(f"{backend}: {line}")
 
 
 def label_models(model: Path, against: Path | None) -> dict[str, Path]:
-    """Name the models after their files, or after their folders where the files share a name; the baseline first."""
+    """Name the models after their files, or their folders if the file names are equal; the baseline first."""
     if against is None:
-        # Every bundle calls its file the same.
+        # The file has the same name in every bundle.
         name = model.stem if model.is_file() and model.name != "model.onnx" else _folder_name(onnx_file(model))
         return {name: onnx_file(model)}
     names = (against.stem, model.stem)
@@ -168,7 +168,7 @@ def label_models(model: Path, against: Path | None) -> dict[str, Path]:
 
 
 def _folder_name(file: Path) -> str:
-    return Path(os.path.realpath(file)).parent.name  # of a circle of links too, which `Path.resolve` does not bear
+    return Path(os.path.realpath(file)).parent.name  # `Path.resolve` fails on a symlink loop
 
 
 def onnx_file(path: Path) -> Path:
@@ -177,12 +177,12 @@ def onnx_file(path: Path) -> Path:
 
 
 def numbers(text: str | None, option: str) -> tuple[int | None, ...]:
-    """Read ``"1,8"``; None stands for the default.
+    """Parse ``"1,8"``; None stands for the default.
 
     Raises
     ------
     InputError
-        Not whole numbers of at least 1.
+        `text` is not a list of whole numbers of at least 1.
     """
     if text is None:
         return (None,)
@@ -196,12 +196,12 @@ def numbers(text: str | None, option: str) -> tuple[int | None, ...]:
 
 
 def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read ``["input=1,3,224,224"]``.
+    """Parse ``["input=1,3,224,224"]``.
 
     Raises
     ------
     InputError
-        Of another form.
+        An entry has another form.
     """
     read: dict[str, tuple[int, ...]] = {}
     for text in given:
@@ -216,12 +216,12 @@ def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def reference_of(model: Path) -> Reference | None:
-    """Take torch's answers on real inputs where the file lies in a bundle.
+    """Return torch's outputs on real inputs if the file is in a bundle, else None.
 
     Raises
     ------
     BundleError
-        The bundle was changed.
+        The bundle has changed.
     """
     bundle = bundle_of(model)
     return None if bundle is None else read_reference(bundle.reference)
@@ -251,7 +251,7 @@ def _measure(
         )
         return
     baseline, candidate = specs
-    # Both are timed on the same inputs: those of the baseline, where it has real ones.
+    # Both are timed on the same inputs: those of the baseline if it has real ones.
     comparisons.append(
         compare(
             candidate,

@@ -1,4 +1,4 @@
-"""``deploy bench``, ``compare`` and ``layers`` as functions: they print nothing and return what was measured."""
+"""``deploy bench``, ``compare`` and ``layers`` as functions that print nothing and return the measurements."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bench(
     output: File | None = None,
     progress: Progress | None = None,
 ) -> Results:
-    """Measure an ONNX file, or two of them in turn: answers are checked, then latency and memory measured.
+    """Measure an ONNX file, or two of them in turn: check the outputs, then measure latency and memory.
 
     Parameters
     ----------
@@ -65,50 +65,50 @@ def bench(
     against : str, path or Bundle, optional
         Baseline: the two are measured in turn, and `model` is judged against it.
     backends : sequence of str, default=("ort",)
-        One after the other.
+        Measured one after the other.
     precision : str, default="fp32"
-        fp32, bf16, fp16 or int8; what was executed is read back.
+        fp32, bf16, fp16 or int8; the precision that actually ran is read back.
     threads, batch : int or sequence of int, optional
-        Of one inference: all usable cores, and 1. Several are measured one after the other.
+        Of one inference; default: all usable cores, and 1. Several are measured one after the other.
     device : str, optional
         cpu, cuda or cuda:N.
     shapes : Mapping of str to sequence of int, optional
-        Of inputs with free dimensions.
+        Shapes of inputs with free dimensions.
     inputs : Mapping of str to array or number, optional
-        Inputs that are not to be made up.
+        Inputs that are given instead of generated.
     input_ranges : Mapping of str to (float, float), optional
-        Between which an input is drawn.
+        Range that an input is drawn from.
     trials : int, optional
         Fresh processes of each model; default: as many as the answer needs.
     budget_s : float, default=60.0
         Seconds for each backend.
     percentile : float, default=50.0
-        Of a model alone: percentile of the latency that is to be known well; sets how long is measured.
+        For a single model: the latency percentile to estimate precisely; it sets how long the measurement takes.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
     strict : bool, default=False
-        Decide only when the whole interval lies beyond the margin.
+        Decide only if the whole interval is beyond the margin.
     cores : sequence of int, optional
-        That the measured processes are bound to.
+        Cores that the measured processes are pinned to.
     cold : bool, default=False
         Also measure compilation.
     fast : bool, default=False
-        First look in a few seconds: never a verdict.
+        Quick look in a few seconds; never gives a verdict.
     check : bool, default=True
-        Compare the answers with a reference.
+        Compare the outputs with a reference.
     accept_unfit : bool, default=False
-        Believe the numbers of a machine judged too noisy.
+        Accept the numbers of a machine judged too noisy.
     seed : int, default=0
-        Of inputs made up and of the order of measurements.
+        Seed of generated inputs and of the measurement order.
     output : str or path, optional
-        Keep the results in this file; a killed measurement goes on from it.
+        Save the results to this file; a killed measurement resumes from it.
     progress : callable, optional
-        Receives one short line for each step.
+        Called with one short line for each step.
 
     Raises
     ------
     DeployError
-        One line: what is wrong, and what to do. A model that fails or answers wrongly is a row of the results.
+        One line: what is wrong and what to do. A model that fails or gives wrong outputs is a row of the results.
     """
     grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, cores)
     settings = Settings(
@@ -132,7 +132,7 @@ def bench(
 
 
 def compare(baseline: File, candidate: File, backends: str | Sequence[str] = ("ort",), **options: Any) -> Results:
-    """Measure two ONNX files in turn: `bench` of `candidate` against `baseline`, whose options it takes."""
+    """Measure two ONNX files in turn: `bench` of `candidate` against `baseline`, with the options of `bench`."""
     return bench(candidate, baseline, backends, **options)
 
 
@@ -156,17 +156,17 @@ def layers(
 ) -> ShownLayers:
     """Profile an ONNX file layer by layer, alone or beside another one; the arguments are those of `bench`.
 
-    What is returned is a `LayerReport` with ``to_frame()``, and tables in a notebook.
+    Returns a `LayerReport` with ``to_frame()``, shown as tables in a notebook.
 
     Parameters
     ----------
     duration_s : float, default=2.0
-        Seconds that calls are made for, about.
+        Approximate profiling time in seconds.
 
     Raises
     ------
     DeployError
-        One line: what is wrong, and what to do.
+        One line: what is wrong and what to do.
     """
     grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, None)
     models = label_models(Path(model), None if against is None else Path(against))

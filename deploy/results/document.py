@@ -1,4 +1,4 @@
-"""JSON documents of ours: written whole, and read from a file that anybody may have touched."""
+"""JSON documents: written atomically, and validated when read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Document", "legal", "read_document", "require_version"]
 
 
 class Document(Record):
-    """A record that is a file of its own."""
+    """A record that is saved as its own file."""
 
     def save(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all.
+        """Write the file atomically.
 
         Raises
         ------
@@ -42,11 +42,11 @@ def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        Of the file.
+        The file.
     kind : str
         What it should be, for the message: ``"results file"``.
     mark : str
-        A key that no such document lacks.
+        A key that every such document has.
 
     Raises
     ------
@@ -64,12 +64,12 @@ def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
 
 
 def require_version(document: dict[str, Any], known: Collection[int], path: Path | str) -> None:
-    """Refuse a document of a version that this program does not read.
+    """Refuse a document of an unsupported version.
 
     Raises
     ------
     ResultsError
-        Its ``schema_version`` is none of the known ones.
+        Its ``schema_version`` is not a known one.
     """
     version = document.get("schema_version")
     if not isinstance(version, int) or version not in known:
@@ -81,21 +81,21 @@ def require_version(document: dict[str, Any], known: Collection[int], path: Path
 
 
 def legal(kind: type[Kind], document: dict[str, Any], path: Path, what: str) -> Kind:
-    """Return the record that a document is.
+    """Validate a document and return it as a record.
 
     Parameters
     ----------
     kind : type
-        Of the record.
+        Class of the record.
     document : dict
         JSON form.
     path, what
-        Of the file, and what it should be, for the message: ``"results file"``.
+        The file, and what it should be, for the message: ``"results file"``.
 
     Raises
     ------
     ResultsError
-        It is broken.
+        The document is invalid.
     """
     try:
         return kind.model_validate(document)

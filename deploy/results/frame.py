@@ -1,4 +1,4 @@
-"""Rows as a pandas frame, where pandas is installed."""
+"""Rows as a pandas frame; pandas is optional."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["frame_of"]
 
 
 def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return a frame of these rows, which have the same keys: its columns.
+    """Return rows with equal keys as a frame whose columns are the keys.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Results put together: from a run, from a bench, from the journal of a measurement that was killed."""
+"""Assemble results from a run, a bench, or the journal of a killed measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy.errors import ResultsError
 from deploy.results.results import ModelRow, Results, Skipped
 
 if TYPE_CHECKING:
-    from deploy.recipe import Recipe  # it imports pruners, which a machine that only measures has not
+    from deploy.recipe import Recipe  # imports pruners, which a measuring machine lacks
 
 __all__ = ["results_of_bench", "results_of_journal", "results_of_run"]
 
@@ -30,12 +30,12 @@ def results_of_run(
     skipped: Sequence[Skipped] = (),
     accepts_unfit: bool = False,
 ) -> Results:
-    """Put together the results of `deploy run`.
+    """Assemble the results of `deploy run`.
 
     Parameters
     ----------
     recipe : Recipe
-        What was asked for.
+        Recipe of the run.
     bundles : Mapping of str to Bundle
         By label, ``"dense"`` and ``"pruned"``; the baseline first.
     scores : Mapping of str to Mapping of str to float
@@ -43,14 +43,14 @@ def results_of_run(
     comparisons : sequence of Comparison
         One per backend.
     skipped : sequence of Skipped, optional
-        Backends that could not even be checked.
+        Backends that could not be checked.
     accepts_unfit : bool, default=False
-        Whether numbers of an unfit machine are accepted.
+        Whether the numbers of an unfit machine are accepted.
 
     Raises
     ------
     ResultsError
-        There is no comparison of a bundle.
+        A bundle has no comparison.
     BundleError
         A bundle's plan cannot be read.
     """
@@ -65,7 +65,7 @@ def results_of_run(
         for label, bundle in bundles.items()
     )
     described = recipe.model_dump(mode="json")
-    described["data"].pop("root", None)  # a place on this machine: it decides nothing, and results travel
+    described["data"].pop("root", None)  # a local path: it affects nothing, and results are shared
     return _results(
         f"{recipe.name}: what the pruning bought",
         models,
@@ -86,7 +86,7 @@ def results_of_bench(
     skipped: Sequence[Skipped] = (),
     accepts_unfit: bool = False,
 ) -> Results:
-    """Put together the results of `deploy bench`.
+    """Assemble the results of `deploy bench`.
 
     Parameters
     ----------
@@ -97,18 +97,18 @@ def results_of_bench(
     costs : Mapping of str to Cost
         By label.
     models : Mapping of str to Path
-        ONNX files by label, the baseline first. Where one lies in a bundle, its scores and method are taken over.
+        ONNX files by label, the baseline first. For a file in a bundle, its scores and method are copied.
     skipped : sequence of Skipped, optional
         Backends that could not be used.
     accepts_unfit : bool, default=False
-        Whether numbers of an unfit machine are accepted.
+        Whether the numbers of an unfit machine are accepted.
 
     Raises
     ------
     ResultsError
         Nothing was measured.
     BundleError
-        A model lies in a broken bundle.
+        A model is in a broken bundle.
     """
     hashes = {one.subject.label: one.subject.sha256 for one in _sides(comparisons, measurements)}
     if missing := [label for label in models if label not in hashes]:
@@ -126,7 +126,7 @@ def results_of_bench(
 
 
 def results_of_journal(path: Path) -> Results:
-    """Return what a measurement that was killed had measured.
+    """Return the partial results of a killed measurement.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def results_of_journal(path: Path) -> Results:
     RecordError
         The file is missing, or is not a journal.
     ResultsError
-        It is the journal of a single model, of a version that did not keep its cost: measure again.
+        The journal is of a single model, by an older version that did not store its cost: measure again.
     """
     recovered, torn = recover(path)
     notes = (f"the run was interrupted{f'; {torn}' if torn else ''}",)
@@ -180,7 +180,7 @@ def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:
 
 
 def _noise_floors(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """Write how small a difference this machine can tell, where `deploy calibrate` measured it."""
+    """Note the smallest difference this machine can detect, if `deploy calibrate` measured it."""
     notes = {}
     for pair in comparisons:
         backend = pair.candidate.subject.backend
@@ -223,7 +223,7 @@ def _sides(comparisons: Iterable[Comparison], measurements: Iterable[Measurement
 
 
 def _environment(seen: Sequence[Environment]) -> Environment:
-    """Join what the measurements report about the one machine: all versions, the highest load."""
+    """Merge what the measurements report about their machine: all versions, the highest load."""
 
     def highest(values: Iterable[float | None]) -> float | None:
         return max((value for value in values if value is not None), default=None)

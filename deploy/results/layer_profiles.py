@@ -1,4 +1,4 @@
-"""What ``deploy layers`` does: models, backends and a grid of options in, profiles by layer out."""
+"""Profile models layer by layer over a grid of backends and options: the work of ``deploy layers``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 class Profiled(NamedTuple):
-    """One point of a grid: the profiles, the baseline's first, and their comparison where there are two."""
+    """One point of a grid: the profiles, the baseline's first, and their comparison if there are two."""
 
     profiles: tuple[LayerProfile, ...]
     pair: LayerComparison | None
@@ -38,13 +38,13 @@ def profile_models(
     models : Mapping of str to Path
         One or two ONNX files by label, the baseline first.
     grid : Grid
-        Its points.
+        The grid.
     duration_s : float
-        Seconds that calls are made for, about.
+        Approximate profiling time in seconds.
     seed : int
-        Of inputs made up.
+        Seed of generated inputs.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def profile_models(
     """
     require_backends(grid.backends, grid.device)
     for path in models.values():
-        specs_of_file = model_specs(path)  # finds a broken file now
+        specs_of_file = model_specs(path)  # detects a broken file now
         resolve_sizes(specs_of_file, shapes=grid.given.shapes(specs_of_file.inputs, grid.shapes))
     *_, measured = models.values()
     for specs in grid.specs(models):
@@ -66,7 +66,7 @@ def profile_models(
 def _compared(
     specs: Sequence[SubjectSpec], profiles: Sequence[LayerProfile], seed: int, tell: Callable[[str], None]
 ) -> LayerComparison:
-    """Compare the second model with the first, with the blocks of this runtime where counts of channels differ."""
+    """Compare the second model with the first, by the channel block of the runtime if channel counts differ."""
     block = KnownBlock(None, "unknown")
     if other_widths(profiles[1], profiles[0]):
         block = known_block(specs[0], seed=seed, say=tell)

@@ -1,4 +1,4 @@
-"""Rows of ``deploy load`` as it writes them: one JSON document a line."""
+"""Read the rows that ``deploy load`` writes: one JSON document per line."""
 
 from __future__ import annotations
 

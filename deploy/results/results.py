@@ -1,13 +1,13 @@
 """`Results`: everything that one run or one bench measured, as one versioned JSON file.
 
-Raw samples are in it; every percentile, ratio and sentence is derived from them when a person looks.
+It holds the raw samples; every percentile, ratio and sentence is derived from them on display.
 docs/results.md explains each field.
 
 Versions of the format
 ----------------------
 1   the first
-2   the records of measurements in it are of version 2
-3   scores with a metric in the place of accuracies
+2   measurement records of version 2
+3   scores with a metric instead of accuracies
 4   what was removed from each network, and how it was checked
 """
 
@@ -49,37 +49,37 @@ _SCORES = {
     "accuracy_test": "score_test",
     "backend_accuracy": "backend_scores",
 }
-"""Fields of a model by their names before version 3."""
+"""Names of model fields, by their names before version 3."""
 _WRONG_ANSWERS = "WrongAnswersError"
 
 
 class ModelRow(Record):
-    """One network: what it costs on paper, how good it is, where it comes from."""
+    """One network: its nominal cost, scores and origin."""
 
-    label: str = Field(description="name in the tables; subjects of measurements carry the same")
+    label: str = Field(description="name in the tables; subjects of measurements carry the same one")
     file: str = Field(description="name of the ONNX file, without its folder")
     sha256: str = Field(description="hash over the ONNX file and its external data")
     file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
     cost: Cost
-    metric: Metric = Field("accuracy", description="of all scores: top-1 accuracy in [0, 1], or mean PSNR in dB")
-    score_validation: float | None = Field(None, description="in torch; None: not measured")
-    score_test: float | None = Field(None, description="in torch; None: not measured")
-    n_test: NonNegativeInt | None = Field(None, description="test examples behind score_test")
+    metric: Metric = Field("accuracy", description="metric of all scores: top-1 accuracy in [0, 1], or mean PSNR in dB")
+    score_validation: float | None = Field(None, description="score in torch; None: not measured")
+    score_test: float | None = Field(None, description="score in torch; None: not measured")
+    n_test: NonNegativeInt | None = Field(None, description="number of test examples behind score_test")
     n_classes: PositiveInt | None = Field(
-        None, description="that the network tells apart; None: it has none, or not known as in older files"
+        None, description="classes the network distinguishes; None: it has none, or unknown, as in older files"
     )
     backend_scores: dict[str, float] = Field(
-        default_factory=dict, description="on the test set through each backend's compiled model"
+        default_factory=dict, description="by backend: score of the compiled model on the test set"
     )
     method: str | None = Field(None, description="pruning method; None for a network that was not pruned")
-    settings: dict[str, JsonValue] = Field(default_factory=dict, description="of the method")
+    settings: dict[str, JsonValue] = Field(default_factory=dict, description="settings of the method")
     plan_removed_units: NonNegativeInt | None = Field(
-        None, description="channels that the plan removed, over all groups; None: no plan, or not looked at"
+        None, description="channels removed by the plan, over all groups; None: no plan, or not examined"
     )
     pruning: PruningRecord | None = Field(
         None, description="what was removed, and the proof; None: not pruned, or unknown as in older versions"
     )
-    zeros: NonNegativeInt = Field(0, description="parameters that the method set to zero, with their shapes kept")
+    zeros: NonNegativeInt = Field(0, description="parameters the method set to zero, with their shapes kept")
 
     @model_validator(mode="after")
     def _legal(self) -> ModelRow:
@@ -88,7 +88,7 @@ class ModelRow(Record):
 
 
 class Skipped(Record):
-    """A backend that was asked for and could not be used."""
+    """A requested backend that could not be used."""
 
     backend: str
     reason: str
@@ -97,18 +97,18 @@ class Skipped(Record):
 
 @dataclass(frozen=True, slots=True)
 class AnswerCheck:
-    """Whether one compiled model answered as its reference does.
+    """Whether the outputs of one compiled model match its reference.
 
     Parameters
     ----------
     label, backend : str
-        Which model, compiled by whom.
+        The model and the backend that compiled it.
     agreement : Agreement or None
-        None where it was not checked: the model could not be compiled, or the backend computes nothing.
+        None if not checked: the model could not be compiled, or the backend computes nothing.
     failure : str or None
         Why there are no samples.
     agrees : bool
-        False where the answers were compared and are wrong. A model that did not run gave no wrong answer.
+        False if the outputs were compared and are wrong; a model that did not run counts as True.
     """
 
     label: str
@@ -119,7 +119,7 @@ class AnswerCheck:
 
 
 class Shows(Protocol):
-    """Shows results to a person: `deploy.report` has the words; it imports this module, so it is not imported here."""
+    """Renders results; implemented in `deploy.report`, which imports this module and so is not imported here."""
 
     def text(self, results: Results) -> str:
         """Return the answer in a few lines."""
@@ -135,21 +135,23 @@ class Results(Document):
     """``results.json``; a notebook shows its answer, `to_frame` has it as a table."""
 
     shown_by: ClassVar[Shows | None] = None
-    """Set by `deploy.report.answer.shown`, which whoever calls `deploy` from Python has loaded."""
+    """Set by `deploy.report.answer.shown`, which is loaded when `deploy` is called from Python."""
 
     schema_version: Literal[4] = 4
     created_utc: str
     title: str = Field(min_length=1)
     tool_version: str
     environment: Environment = Field(
-        description="the machine; versions of everything that took part, the highest load seen by any measurement"
+        description="the machine, the versions of everything involved, and the highest load seen by any measurement"
     )
     models: tuple[ModelRow, ...] = Field(min_length=1, description="the baseline first")
-    comparisons: tuple[Comparison, ...] = Field((), description="pairs that were measured together, one per backend")
-    measurements: tuple[Measurement, ...] = Field((), description="models that were measured alone")
+    comparisons: tuple[Comparison, ...] = Field((), description="pairs measured together, one per backend")
+    measurements: tuple[Measurement, ...] = Field((), description="models measured alone")
     skipped: tuple[Skipped, ...] = ()
-    accepts_unfit: bool = Field(False, description="whether numbers of an unfit machine were accepted beforehand")
-    recipe: dict[str, JsonValue] | None = Field(None, description="of `deploy run`, without the place of the data")
+    accepts_unfit: bool = Field(False, description="whether numbers from an unfit machine were accepted in advance")
+    recipe: dict[str, JsonValue] | None = Field(
+        None, description="the recipe of `deploy run`, without the folder of the data"
+    )
     notes: tuple[str, ...] = Field((), description="what a reader should know, one sentence each")
 
     def all_measurements(self) -> tuple[Measurement, ...]:
@@ -157,7 +159,7 @@ class Results(Document):
         return (*(side for pair in self.comparisons for side in pair.sides), *self.measurements)
 
     def answers(self) -> tuple[AnswerCheck, ...]:
-        """Return for every compiled model whether its answers were right."""
+        """Return for every compiled model whether its outputs were right."""
         return tuple(
             AnswerCheck(
                 label=measurement.subject.label,
@@ -181,16 +183,16 @@ class Results(Document):
         return None if self.shown_by is None else self.shown_by.html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the answer as a table: one row for each backend at one number of threads and batch.
+        """Return the answer as a table: one row per backend, number of threads and batch.
 
-        Times are in nanoseconds, sizes in bytes; numbers are floats, NaN where they are not known.
+        Times are in nanoseconds, sizes in bytes; numbers are floats, NaN if unknown.
 
         Raises
         ------
         ExtraMissingError
             pandas is not installed.
         ResultsError
-            The results were not made or read by a function of `deploy`.
+            The results were not created or read by a function of `deploy`.
         """
         if self.shown_by is None:
             raise ResultsError("nothing was loaded that makes tables of results: read them with deploy.load_results")
@@ -209,26 +211,26 @@ def load(path: Path) -> Results:
 
 
 def results_of_document(document: dict[str, Any], path: Path) -> Results:
-    """Return the results that stand in a file, alone or in a larger document.
+    """Return the results given as the JSON document of a file, or as part of a larger one.
 
     Parameters
     ----------
     document : dict
         JSON form of this or an older version.
     path : Path
-        Of the file, for the message.
+        The file, for the message.
 
     Raises
     ------
     ResultsError
-        It is broken, or of an unknown version.
+        The document is broken, or of an unknown version.
     """
     require_version(document, range(1, SCHEMA_VERSION + 1), path)
     return legal(Results, _lift(document, path), path, "results file")
 
 
 def _lift(document: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Bring the JSON form of an older version to the present one: the records inside carry versions of their own."""
+    """Lift the JSON form of an older version to the present one; the records inside have their own versions."""
     lifted = {**document, "schema_version": SCHEMA_VERSION}
     for name in ("comparisons", "measurements"):
         if isinstance(records := document.get(name), list):

@@ -1,6 +1,6 @@
-"""`deploy run`: `pipeline` goes from a recipe to its results, stage by stage (`stages`, `run_stages`).
+"""`deploy run`: `pipeline` turns a recipe into results, stage by stage (`stages`, `run_stages`).
 
-`child` is the process of the torch half: `prepare` chains its `steps`, watched by `progress`; `measure` and `pairs` do
+`child` is the process of the torch half: `prepare` chains its `steps`, reported by `progress`; `measure` and `pairs` do
 the measuring.
 """
 

@@ -1,4 +1,4 @@
-"""What a share of the FLOPs risks on runtimes that compute channels in blocks, in one line. Imports no torch."""
+"""Warn of what a FLOPs target risks on runtimes that compute channels in blocks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _ALIGNED = 8
 
 
 def alignment_risk(sections: Sequence[Prune], bench: Bench, key: str = "target") -> str:
-    """Return what counts that are not aligned risk, and what to write instead; empty where they risk nothing.
+    """Return a warning about unaligned counts, and what to write instead; empty if there is no risk.
 
     Parameters
     ----------
     sections : sequence of Prune
-        How networks are pruned. The first whose target is a share of FLOPs, and whose counts are free, is spoken of.
+        How networks are pruned. The warning is about the first whose target is a share of FLOPs and whose counts are
+        free.
     bench : Bench
         Where they are measured.
     key : str, default="target"

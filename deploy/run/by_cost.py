@@ -1,4 +1,4 @@
-"""A speed met by a share of another cost, for comparison with what is decided by time."""
+"""Meet a speed by pruning to a share of another cost, for comparison with pruning by latency tables."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["prune_by_cost"]
 def prune_by_cost(
     method: PruningMethod, of: Cost, task: PruningTask, tables: Sequence[SpeedTable]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
-    """Prune to shares of a cost until the measured times are those that are asked for.
+    """Prune to shares of a cost until the measured times meet the requested ones.
 
-    Tables predict counts that leave blocks partly filled less well than full ones, so the search is by what is
-    measured. The method prunes once for each share that is tried, ten times at most: for methods that do not train.
+    Tables predict counts that leave blocks partly filled less well than full ones, so the search relies on
+    measurements. The method prunes once per share tried, ten times at most: meant for methods that do not train.
 
     Parameters
     ----------
     method : PruningMethod
         Decides the plans.
     of : Cost
-        What it decides by.
+        Cost that it prunes by.
     task : PruningTask
         Its target is replaced.
     tables : sequence of SpeedTable
-        One for each speed that is met.
+        One for each speed to meet.
 
     Raises
     ------
     TargetError
-        The method reaches none of the shares that were tried, or the closest plan is no faster than the dense network.
+        The method reaches none of the shares tried, or the closest plan is no faster than the dense network.
     """
     refused: list[TargetError] = []
     rounds: list[Round] = []
@@ -46,7 +46,7 @@ def prune_by_cost(
 
     def attempt(share: float) -> tuple[float, Round] | None:
         try:
-            # Each share is another pruning: none goes on from what one before it kept.
+            # Each share is a separate pruning: none resumes from what an earlier one kept.
             pruned = method.prune(replace(task, target=Target(of=of, kept_fraction=share), keeper=None))
         except TargetError as error:
             refused.append(error)

@@ -1,4 +1,4 @@
-"""The torch half of a command, in a process of its own: its memory and threads are gone before anything is measured.
+"""Run the torch half of a command in its own process, so its memory and threads are gone before measuring.
 
 Started as ``python -m deploy.run.child MODULE:FUNCTION ARGUMENT...``; a mistake of the user is one line on standard
 error, as in the command itself.
@@ -31,7 +31,7 @@ class ChildFailedError(DeployError):
 
 
 def program_of(function: str, *arguments: str | Path) -> list[str]:
-    """Return what follows ``python`` to call `function`, as ``"module:name"``, with text arguments."""
+    """Return the arguments of ``python`` that call `function`, given as ``"module:name"``, with text arguments."""
     return ["-m", "deploy.run.child", function, *map(str, arguments)]
 
 
@@ -45,12 +45,12 @@ def call_in_child(function: str, *arguments: str | Path) -> None:
     DeployError
         It was killed.
     """
-    # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
-    # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
+    # OpenMP threads that spin while waiting delay the ones they wait for if another process wants a core: training
+    # beside one busy core took 200 ms per step on two cores, and 88 ms with threads that sleep.
     variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
     if quiet():
         variables[QUIET] = "1"
-    # The child tells itself how far it is.
+    # The child reports its own progress.
     with hushed(), Child(program_of(function, *arguments), environment=variables, terminal=True) as child:
         code = child.wait()
     if code < 0:
@@ -65,7 +65,7 @@ def main(function: str, *arguments: str) -> None:
     """Call the function that the command line names."""
     module, _, name = function.partition(":")
 
-    # The import stands inside the guard: an interrupt while torch is imported is one line too.
+    # The import is inside the guard, so that an interrupt while torch is imported prints one line too.
     def call() -> None:
         with advised(RECIPE):
             with Progress().steps("load the libraries"):

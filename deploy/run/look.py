@@ -1,6 +1,6 @@
-"""A look at a network and its data before there is a recipe: sizes, colour, and how the images have to be prepared.
+"""Inspect a network and its data before there is a recipe: sizes, colour, and how to prepare the images.
 
-Preparations are compared on training and validation images; no test image is used to choose one.
+Preparations are compared on training and validation images; test images are not used for the choice.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from pruners.recover.evaluate import evaluate
 __all__ = ["Look", "look", "write_own_recipe"]
 
 _LOOKED_AT = 1000
-"""Images that are opened to see their size."""
+"""Number of images opened to check their size."""
 _FEW = 2000
-"""Below so many training images a tenth of them is too few to validate by."""
+"""Number of training images below which a tenth of them is too few for validation."""
 _SMALL, _TRIED_SMALL, _TRIED = 64, 256, 64
-"""Preparations are compared on so many images of each part, by whether their side is small."""
+"""Side up to which images count as small, and images per part to compare preparations on: small, others."""
 _GREY = ("1", "L", "I", "F")
-"""Beginnings of PIL's modes: LA has transparency, I;16B 16 bits."""
+"""Prefixes of PIL's modes: LA has transparency, I;16B 16 bits."""
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -53,7 +53,7 @@ Say = Callable[[str], None]
 
 
 class _Tried(NamedTuple):
-    """A preparation, the wrong answers and the loss under it, and how unlike the training's its images are."""
+    """A preparation, its wrong answers and loss, and how unlike the training images its images are."""
 
     spec: DataSpec
     n_wrong: int
@@ -67,9 +67,9 @@ class Look(NamedTuple):
     Parameters
     ----------
     data : DataSpec
-        With all that was found out.
+        With everything that was found out.
     n_train : int
-        Training images.
+        Number of training images.
     """
 
     data: DataSpec
@@ -77,26 +77,26 @@ class Look(NamedTuple):
 
 
 def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
-    """Find out what `data` leaves open, and say it.
+    """Find out what `data` leaves open, and report it.
 
-    The size is that of the images where they all have one, or the one that a library's networks are used with. The
-    network is built for the images' own colours, or else for the other number of channels. Where `crop` or `normalise`
-    are open, those are taken under which the network is right most often, of equally good ones those that are most
-    like the statistics of its first BatchNorm; images that have the network's size already are not cropped.
+    The size is that of the images if they all have the same one, or the one that a library's networks are used with.
+    The network is built for the images' own colours, or else for the other number of channels. If `crop` or `normalise`
+    are open, those with the best accuracy are taken and, among equally good ones, those closest to the statistics of
+    the first BatchNorm; images that already have the network's size are not cropped.
 
     Parameters
     ----------
     network : NetworkSpec
         A trained network.
     data : DataSpec
-        Keys that are given stay.
+        Keys that are given are kept.
     say : callable
         Receives a line for each thing found.
 
     Raises
     ------
     SourceError
-        The network or the data cannot be used; or images are of several sizes, and none is given.
+        The network or the data cannot be used; or images have several sizes, and none is given.
     """
     raw = read_raw(data)
     updates: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
 
 
 def write_own_recipe(wishes_json: str, file: str) -> None:
-    """Look at network and data, and write the recipe for them; called in a child by the command line.
+    """Inspect network and data, and write a recipe for them; called in a child by the command line.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def write_own_recipe(wishes_json: str, file: str) -> None:
     wishes = Wishes.model_validate_json(wishes_json)
     progress = Progress()
     asked = recipe_of(wishes.over(opening_of(wishes)), "command line")
-    # What cannot be had is refused before the look.
+    # Refuse what cannot work before inspecting anything.
     refuse_early(asked)
     require_backends(asked.bench.backends, asked.bench.device)
     with progress.bar("look at the network and its data"):
@@ -157,7 +157,7 @@ def _seen(part: Files) -> tuple[list[tuple[int, int]], bool]:
             with Image.open(part.folder / path) as image:
                 sizes.add(image.size)
                 modes.add(image.mode)
-        except Exception as error:  # whatever PIL and its plugins raise
+        except Exception as error:  # PIL and its plugins raise anything
             raise SourceError(f"image {part.folder / path} cannot be read ({cause(error)})") from error
     return sorted(sizes), all(mode.startswith(_GREY) for mode in modes)
 
@@ -184,7 +184,7 @@ def _side(sizes: list[tuple[int, int]], data: DataSpec) -> int:
 
 
 def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tuple[nn.Module, DataSpec]:
-    """Build the network for the images' own colours, or for the other number of channels where it takes only that."""
+    """Build the network for the images' own colours, or for the other number of channels if it takes only that."""
     choices = [data.channels] if data.channels or not isinstance(raw.train, Files) else [1, 3] if grey else [3, 1]
     refused: SourceError | None = None
     for channels in choices:
@@ -201,9 +201,9 @@ def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tup
 
 
 def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) -> DataSpec:
-    """Take the preparation under which the network is right most often; see `_chosen` for equally good ones.
+    """Return the preparation with the best accuracy; see `_chosen` for equally good ones.
 
-    `fit` tells whether the images have the network's size already.
+    `fit` tells whether the images already have the network's size.
     """
     tried: list[_Tried] = []
     guessed = []
@@ -224,10 +224,11 @@ def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) ->
 
 
 def _chosen(tried: Sequence[_Tried]) -> _Tried:
-    """Take the least wrong; where chance explains the difference, the one most like the images of the training.
+    """Return the one with the fewest errors; if chance explains the difference, the one most like the training images.
 
-    A network that is right about all images is right under several preparations, and the surest under the one with the
-    strongest contrast. Its first BatchNorm tells which images it was trained on; without one the surest is taken.
+    A network that is right about all images is right under several preparations, and most confident under the one with
+    the strongest contrast. Its first BatchNorm tells which images it was trained on; without one the most confident is
+    taken.
     """
     fewest = min(one.n_wrong for one in tried)
     alike = [one for one in tried if one.n_wrong - fewest <= 2 * sqrt(fewest + 1)]
@@ -235,9 +236,9 @@ def _chosen(tried: Sequence[_Tried]) -> _Tried:
 
 
 def _unlike_training(model: nn.Module, images: Dataset[Any]) -> float:
-    """Return how far images are from the statistics of the first BatchNorm, 0 where there is none.
+    """Return how far images are from the statistics of the first BatchNorm, 0 if there is none.
 
-    Kullback-Leibler divergence of normal distributions, in nats, mean of the channels.
+    Kullback-Leibler divergence of normal distributions, in nats, averaged over channels.
     """
     seen: list[tuple[Any, Tensor]] = []
     norms = [one for one in model.modules() if isinstance(one, _NORMS) and one.running_mean is not None]

@@ -1,4 +1,4 @@
-"""Trainings that a recipe asks for, checked against its data before any work."""
+"""Check that the trainings in a recipe fit its data, before any work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["require_losses"]
 
 
 def require_losses(data: DataSpec, *parts: BaseModel | None) -> None:
-    """Refuse a training, anywhere in these parts of a recipe, whose loss does not fit the data's targets.
+    """Check that every training in these parts of a recipe has a loss that fits the data's targets.
 
     Raises
     ------
     TrainingError
-        There is one.
+        Some loss does not fit.
     SourceError
         The data set is unknown.
     """

@@ -1,4 +1,4 @@
-"""Measuring what a run has prepared: each backend's score on the test set, and the pair timed in turn."""
+"""Measure the networks of a run: their test score on each backend, and their times in turn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _options(name: str, bench: Bench) -> CompileOptions:
 
 
 def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> dict[str, float]:
-    """Measure the test score of every bundle through one backend, in processes of their own.
+    """Measure the test score of every bundle through one backend, in separate processes.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
 def measure_backend(
     name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say, *, keep_unfit: bool
 ) -> Comparison:
-    """Measure dense and pruned in turn under one backend; their answers are checked first. See `measure_pair`."""
+    """Measure dense and pruned in turn on one backend, checking their answers first. See `measure_pair`."""
     known = read_pair(stage, say, keep_unfit=keep_unfit)
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""The recipe that flags amount to: its keys, their defaults, and what stands behind them. Imports no torch."""
+"""Build a recipe from command-line flags: its keys, defaults and comments. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.sources.datasets.data_spec import DataSpec
 __all__ = ["COMMENTS", "document_of", "opening_of"]
 
 _UPDATES = 1000
-"""Of fine-tuning, about: what a network that keeps its trained weights needs to recover."""
+"""Approximate number of fine-tuning updates that a network with trained weights needs to recover."""
 _EPOCHS = (3, 40)
 _FEW, _BATCH_OF_FEW, _BATCH = 2000, 32, 128
 
@@ -38,11 +38,11 @@ COMMENTS = {
     "bench.threads": "of one inference; left out: every core",
     "bench.budget_s": "seconds of measuring for each backend",
 }
-"""Behind the keys of a recipe that is written for a person."""
+"""Comments behind the keys of a recipe written for a person."""
 
 
 def document_of(wishes: Wishes, data: DataSpec, n_train: int) -> dict[str, Any]:
-    """Return the recipe as a mapping of JSON values, what is asked for in the place of defaults.
+    """Return the recipe as a mapping of JSON values, with the wishes in place of defaults.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def document_of(wishes: Wishes, data: DataSpec, n_train: int) -> dict[str, Any]:
     data : DataSpec
         With what was found out about the data.
     n_train : int
-        Training images: they decide batches and epochs of fine-tuning.
+        Number of training images, which determines batch size and epochs of fine-tuning.
     """
     batch_size = _BATCH_OF_FEW if n_train < _FEW else _BATCH
     per_epoch = -(-n_train // batch_size)
@@ -72,7 +72,7 @@ def document_of(wishes: Wishes, data: DataSpec, n_train: int) -> dict[str, Any]:
 
 
 def opening_of(wishes: Wishes) -> dict[str, Any]:
-    """Return what such a recipe begins with, before network and data are looked at."""
+    """Return the initial recipe, before network and data are inspected."""
     return {
         "version": 1,
         "name": wishes.name,

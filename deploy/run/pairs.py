@@ -1,4 +1,4 @@
-"""A pair of models measured once: the finished comparison is kept in a stage, and read again the next time."""
+"""Measure a pair of models once: the finished comparison is kept in a stage and reused the next time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["measure_pair", "measured_key", "read_pair"]
 
 _FILE = "comparison.json"
 _NEWER = ("analyses", "fast", "provisional")
-"""Settings that did not exist when the first measurements were kept."""
+"""Settings added after the first measurements were kept."""
 
 
 def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
-    """Return the key of a measurement under the one backend of `grid`: all that decides it, this machine included.
+    """Return the key of a measurement on the one backend of `grid`: everything that affects it, this machine included.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
     (backend,) = grid.backends
     runtime = registry.probe(backend, grid.device).version
     asked = {**asdict(settings), "analyses": settings.analyses.schedule}
-    for name in _NEWER:  # their defaults leave the key of a finished measurement as it is
+    for name in _NEWER:  # their defaults leave the key of a finished measurement unchanged
         if getattr(settings, name) == getattr(Settings(), name):
             del asked[name]
     return stage_key(version("prune-deploy"), what, asdict(grid), asked, identity(), runtime)
 
 
 def read_pair(stage: Stage, say: Callable[[str], None], *, keep_unfit: bool) -> Comparison | None:
-    """Return the comparison of a finished stage; None where it has to be measured (again).
+    """Return the comparison of a finished stage; None if it has to be measured (again).
 
     Parameters
     ----------
     keep_unfit : bool
-        Take also what was measured on a machine that was unfit for it.
+        Also accept a measurement on a machine that was unfit for it.
     """
     if not stage.done:
         return None
@@ -80,13 +80,13 @@ def measure_pair(
 ) -> Comparison:
     """Measure a pair in a stage.
 
-    The stage is finished unless the measurement failed, or the machine was unfit for it: these are returned, and
-    measured again the next time.
+    The stage is finished unless the measurement failed or the machine was unfit for it: such a comparison is returned,
+    but measured again the next time.
 
     Parameters
     ----------
     keep_unfit : bool
-        Finish the stage also where the machine was unfit.
+        Finish the stage even if the machine was unfit.
 
     Raises
     ------

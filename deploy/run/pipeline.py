@@ -1,7 +1,7 @@
-"""The story on one page: prepare the two networks, check their answers, measure them together, write the results.
+"""The whole run: prepare the two networks, check their answers, measure them together, write the results.
 
-This process holds no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
-children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
+This process loads no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
+children of its own. Each step is a stage that is skipped if it already finished for the same recipe.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def run(recipe: Recipe, store: StageStore, say: Say, step: Say | None = None, *,
         The run's folder; ends up with ``results.json``, ``report.html`` and the bundles ``export/dense`` and
         ``export/pruned``.
     say : callable
-        Receives what is worth a line of its own.
+        Receives messages worth a line of their own.
     step : callable, optional
-        Receives one line for each step; left out: `say`.
+        Receives one line per step; default: `say`.
     accept_unfit : bool, default=False
-        Also finish what was measured on a machine that was unfit for it; else the next run measures it again.
+        Also finish measurements made on a machine that was unfit for them; otherwise the next run repeats them.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def run(recipe: Recipe, store: StageStore, say: Say, step: Say | None = None, *,
 
 
 def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
-    """Read the exported bundles; damaged ones are exported again, once."""
+    """Read the exported bundles; damaged ones are exported again once."""
 
     def read() -> dict[str, Bundle]:
         return {label: read_bundle(stage.folder / label) for label in ("dense", "pruned")}

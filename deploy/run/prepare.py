@@ -1,6 +1,6 @@
 """The torch half of a run: train, prune, fine-tune, export two bundles.
 
-Every step is a stage that is kept once it finished, and training goes on from its last checkpoint.
+Every step is a stage that is kept once finished, and training resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _REFERENCE_EXAMPLES = 16
 
 
 def prepare(context: StepContext, stages: RunStages) -> None:
-    """Train, prune, fine-tune and export, as far as it is not done yet."""
+    """Train, prune, fine-tune and export, skipping what is already done."""
     trained = stages.train.folder
     stages.train.ensure(lambda folder: train_dense(context, folder))
     _tell(context, trained)
@@ -59,7 +59,7 @@ def prepare(context: StepContext, stages: RunStages) -> None:
 
 
 def _tell(context: StepContext, trained: Path) -> None:
-    """Say what the networks are given and how good the dense one is on it, before anything long is built on that."""
+    """Report how the data is prepared and the dense network's scores on it, before any long work."""
     scores = dense_scores(context, trained)
     context.progress.note(division_sentence(context.data))
     context.progress.note(preparation_sentence(context.data))
@@ -85,7 +85,7 @@ def _export(context: StepContext, folder: Path, trained: Path, smaller: Smaller)
 def _write_bundle(
     context: StepContext, folder: Path, model: nn.Module, trained: Path, smaller: Smaller | None = None
 ) -> None:
-    """Export a network, and what is known of it; `trained` holds the dense one, `smaller` tells of the other."""
+    """Export a network with its record; `trained` holds the dense one, `smaller` describes the pruned one."""
     recipe, data = context.recipe, context.data
     plan: PruningPlan | None = None if smaller is None else load_plan(smaller.pruned)
     graph = trace(model, (examples(context, 2),))
@@ -129,7 +129,7 @@ def _proof(smaller: Smaller) -> Proof:
 
 
 def refuse_early(recipe: Recipe) -> None:
-    """Find the mistakes that can be found now, not after hours of training.
+    """Reject mistakes that can be found now rather than after hours of training.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def refuse_early(recipe: Recipe) -> None:
 
 
 def prepare_recipe(recipe_file: str, folder: str) -> None:
-    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`."""
+    """Prepare the run in `folder` from a resolved recipe; called in a child by `deploy.run.pipeline`."""
     recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     refuse_early(recipe)
     progress = Progress()

@@ -1,6 +1,6 @@
-"""How far the work is, on stderr: one live line on a terminal, elsewhere a line every ten seconds.
+"""Progress on stderr: one live line on a terminal, otherwise a line every ten seconds.
 
-Work that says nothing for long, as an export or a verification, is spoken for by a thread, which sleeps. While
+For work that reports nothing for long, such as an export or a verification, a sleeping thread writes the line. While
 something is timed there is no such thread: a line is written when the work itself reports, or when this process is
 awake for another reason, see `benchmarks.process.waiting`.
 """
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["QUIET", "Bar", "Progress", "StepsBar", "TrainingBar", "span"]
 
 QUIET = "PRUNE_DEPLOY_QUIET"
-"""Variable of a child process that is to show as little as its parent."""
+"""Environment variable that makes a child process as quiet as its parent."""
 
 _LINE_S = 10.0
-"""Between two lines of a log."""
+"""Seconds between two lines of a log."""
 _LIVE_S, _TIMED_LIVE_S = 0.2, 1.0
-"""Between two states of a live line; while something is timed a terminal is left alone for longer."""
+"""Seconds between two updates of a live line; longer while something is timed."""
 _STARTING_S = 5.0
-"""What Python and imports may take before the first of a process is counted."""
+"""Seconds that Python and imports are assumed to have taken when a process creates its `Progress`."""
 _EARLY_S = 3.0
-"""No time left is foretold before, and what says nothing at all does not appear before."""
+"""Seconds before a remaining time is estimated, and before work that reports nothing is shown."""
 
 
 def span(seconds: float) -> str:
-    """Write seconds as people say them: ``"8 s"``, ``"3 min"``, ``"2 h 5 min"``."""
+    """Format seconds for people: ``"8 s"``, ``"3 min"``, ``"2 h 5 min"``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -48,7 +48,7 @@ def span(seconds: float) -> str:
 
 
 class Bar:
-    """How far one piece of work is; `set` is the callback that pruning methods know."""
+    """Progress of one piece of work; `set` is the callback that pruning methods call."""
 
     def __init__(self, shown: Progress, title: str) -> None:
         self._shown = shown
@@ -66,19 +66,19 @@ class Bar:
     def set(self, message: str, fraction_done: float) -> None:
         """Show `message` and a share of the work in [0, 1]."""
         now = self._shown.clock()
-        if self._from is None:  # what an earlier process did tells nothing of the speed of this one
+        if self._from is None:  # an earlier process says nothing about the speed of this one
             resumed = now - self._began_s < 1.0
             self._from = (now, fraction_done) if resumed else (self._began_s, 0.0)
         self._note, self._share = message, fraction_done
         self._shown.show()
 
     def note(self, message: str) -> None:
-        """Show `message`; how much of the work that is is not known."""
+        """Show `message`, with an unknown share of the work done."""
         self._note, self._share, self._from = message, 0.0, None
         self._shown.show()
 
     def text(self) -> str:
-        """Return the line: what is done, how far it is, and how long it goes on."""
+        """Return the line: what is being done, the share done, and the time left or so far."""
         now = self._shown.clock()
         parts = [self._note] if self._note else []
         if self._share > 0:
@@ -92,18 +92,18 @@ class Bar:
 
 
 class TrainingBar(Bar):
-    """How far a training is; follows `pruners.recover.fit.TrainProgress`."""
+    """Progress of a training; implements `pruners.recover.fit.TrainProgress`."""
 
     def __init__(self, shown: Progress, title: str, epochs: int) -> None:
         super().__init__(shown, title)
         self._epochs = epochs
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Show how far the epoch is."""
+        """Show the progress of the epoch."""
         self.set(f"epoch {epoch}/{self._epochs}, loss {loss:.3f}", (epoch - 1 + step / steps) / self._epochs)
 
     def epoch(self, row: Epoch) -> None:
-        """Show how an epoch ended, and leave a line of the last one."""
+        """Show the result of an epoch; the last one leaves a line."""
         score = row.validation_score
         scored = "" if score is None else f", validation {score_brief(row.metric, score)}"
         line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{scored}, {row.seconds:.1f} s"
@@ -114,7 +114,7 @@ class TrainingBar(Bar):
 
 
 class StepsBar(Bar):
-    """What a whole command is at: the step that it named last."""
+    """Progress of a whole command: the step that it named last."""
 
     def __init__(self, shown: Progress, title: str) -> None:
         super().__init__(shown, title)
@@ -122,27 +122,27 @@ class StepsBar(Bar):
 
     @property
     def is_worth_a_line(self) -> bool:
-        """Whether a step was named, or the command goes on for a while."""
+        """Whether a step was named, or the command has been running for a while."""
         return self._named or self._shown.clock() - self._began_s >= _EARLY_S
 
     def step(self, line: str) -> None:
-        """Go on to another step: a log has the first at once, and of the others one in ten seconds."""
+        """Start another step: a log shows the first at once, then one every ten seconds."""
         first, self._named = not self._named, True
         self._title, self._began_s = line, self._shown.clock()
         self._shown.begin(at_once=first)
 
 
 class Progress:
-    """Shows what a command does. It is a `benchmarks.process.waiting.Watcher` of the work in its bars.
+    """Shows the progress of a command; a `benchmarks.process.waiting.Watcher` of the work in its bars.
 
     Parameters
     ----------
     stream : TextIO, optional
-        Where; left out: stderr.
+        Where to write; default: stderr.
     clock : callable
-        Seconds.
+        Returns the time in seconds.
     quiet : bool, optional
-        Show nothing but what is said; left out: as the command that started this process, see `QUIET`.
+        Show only lines passed to `say`; default: like the command that started this process, see `QUIET`.
     """
 
     def __init__(
@@ -160,12 +160,12 @@ class Progress:
         self._stop: threading.Event | None = None
 
     def note(self, line: str) -> None:
-        """Leave a line, for whoever did not ask for quiet."""
+        """Print a line, unless quiet."""
         if not self.quiet:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """Leave a line."""
+        """Print a line."""
         with self._lock:
             self._clear()
             self._out.write(f"{printable(line)}\n")
@@ -173,7 +173,7 @@ class Progress:
             self._said_s = self.clock()
 
     def begin(self, *, at_once: bool) -> None:
-        """Show a step that begins: on a terminal at once, in a log where it is time to or `at_once`."""
+        """Show a step that begins: on a terminal at once, in a log when a line is due or `at_once`."""
         with self._lock:
             self._answering = False
             if at_once or self._tty:
@@ -181,7 +181,7 @@ class Progress:
             self.show()
 
     def show(self) -> None:
-        """Show how far the present work is, where it is time to."""
+        """Show the progress of the current work, if a line is due."""
         with self._lock:
             if self.quiet or self._answering or not self._work or self.due_s() > 0:
                 return
@@ -196,7 +196,7 @@ class Progress:
 
     @contextmanager
     def hushed(self) -> Iterator[None]:
-        """Wake up by itself no more until the end of the block: something is timed."""
+        """Stop waking up by itself until the end of the block, as something is timed."""
         self._hushed += 1
         self._speak_or_not()
         try:
@@ -206,25 +206,25 @@ class Progress:
             self._speak_or_not()
 
     def due_s(self) -> float:
-        """Return the seconds until a line is due; not positive where it is time."""
+        """Return the seconds until a line is due; zero or less if it is due."""
         live_s = _TIMED_LIVE_S if self._hushed else _LIVE_S
         return self._said_s + (live_s if self._tty else _LINE_S) - self.clock()
 
     def answer(self) -> None:
-        """Leave the terminal to the answer; nothing is shown until the next step."""
+        """Clear the terminal for the answer; nothing is shown until the next step."""
         with self._lock:
             self._clear()
             self._answering = True
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Bar]:
-        """Show the work of the block; a log has its title at once."""
+        """Show the work of the block; a log shows its title at once."""
         with self._shown(Bar(self, title)) as bar:
             yield bar
 
     @contextmanager
     def steps(self, title: str) -> Iterator[StepsBar]:
-        """Show the steps of a whole command, and after some seconds its title where it names none."""
+        """Show the steps of a whole command; if it names none, its title after some seconds."""
         bar = StepsBar(self, title)
         self._enter(bar)
         try:
@@ -235,7 +235,7 @@ class Progress:
 
     @contextmanager
     def training(self, title: str, epochs: int) -> Iterator[TrainingBar]:
-        """Show a training of so many epochs."""
+        """Show a training of `epochs` epochs."""
         with self._shown(shown := TrainingBar(self, title, epochs)):
             yield shown
 
@@ -261,7 +261,7 @@ class Progress:
         self._speak_or_not()
 
     def _speak_or_not(self) -> None:
-        """Start or end the thread that speaks for work that does not."""
+        """Start or end the thread that shows progress for work that reports none."""
         wanted = bool(self._work) and not self.quiet and not self._hushed
         if wanted and self._stop is None:
             self._stop = threading.Event()

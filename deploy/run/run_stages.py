@@ -1,4 +1,4 @@
-"""The stages of one run, each keyed by everything that decides its result."""
+"""The stages of one run, each keyed by everything that affects its result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RunStages", "speed_backend", "stages_of", "table_key", "train_key"]
 
 @dataclass(frozen=True, slots=True)
 class RunStages:
-    """The stages of one run, in the order in which they are done."""
+    """The stages of one run, in order of execution."""
 
     train: Stage
     prune: Stage
@@ -30,9 +30,9 @@ class RunStages:
 
 
 def train_key(recipe: Recipe, *more: str) -> str:
-    """Return the key of the dense network's training; `more` is what else decides its result."""
+    """Return the key of the dense network's training; `more` is whatever else affects its result."""
     part = recipe.model_dump(mode="json")
-    part["data"].pop("root")  # where the data set lies does not change the result
+    part["data"].pop("root")  # the location of the data set does not change the result
     return stage_key(
         version("prune-deploy"),
         part["seed"],
@@ -45,12 +45,12 @@ def train_key(recipe: Recipe, *more: str) -> str:
 
 
 def speed_backend(recipe: Recipe, target: TargetSpec | None = None) -> str:
-    """Return the backend that a recipe's speed is asked for on; `target` is one of several, default the first."""
+    """Return the backend of a recipe's speed target; `target` is one of several, default the first."""
     return (target or recipe.prune.target).on or recipe.bench.backends[0]
 
 
 def table_key(recipe: Recipe) -> str:
-    """Return the key of a latency table of the dense network, whose weights do not matter; this machine is in it.
+    """Return the key of a latency table of the dense network: independent of its weights, but not of this machine.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
 
 
 def _speed_conditions(recipe: Recipe) -> list[Any]:
-    """Return what a speed depends on beside its target; the machine is not among it: what was pruned stays pruned."""
+    """Return what a speed depends on besides its target, without the machine: a finished pruning stays valid."""
     if not recipe.prune.target.is_speed:
         return []
     bench = recipe.bench
@@ -109,6 +109,6 @@ def _speed_conditions(recipe: Recipe) -> list[Any]:
 
 
 def _here(backend: str, bench: Bench) -> list[str | int | None]:
-    """Return what a measurement depends on beside the recipe: the machine, the runtime, the options it resolves to."""
+    """Return what a measurement depends on besides the recipe: machine, runtime, resolved options."""
     options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
     return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]

@@ -1,4 +1,4 @@
-"""From the trained network to a smaller one: pruned, fine-tuned, and as small as an allowed drop leaves it."""
+"""Make the trained network smaller: prune it, fine-tune it, and search for the smallest within an allowed drop."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from pruners.errors import TargetError
 __all__ = ["MOST_TRIES", "Smaller", "make_smaller", "next_reach"]
 
 MOST_TRIES = 4
-"""Prunings and fine-tunings under an allowed drop."""
+"""Maximum number of prunings and fine-tunings under an allowed drop."""
 _POINTS = {"accuracy": 100.0, "psnr": 1.0}
-"""Of one unit of a score."""
+"""Points per unit of a score."""
 _COSTS = {
     "flops": "FLOPs",
     "macs": "MACs",
@@ -43,7 +43,7 @@ _COSTS = {
 
 
 class Smaller(NamedTuple):
-    """Where the plan, and where the fine-tuned weights of the smaller network lie, and how it was found."""
+    """Folders of the plan and of the fine-tuned weights of the smaller network, and how it was found."""
 
     pruned: Path
     tuned: Path
@@ -51,7 +51,7 @@ class Smaller(NamedTuple):
 
 
 class _Try(NamedTuple):
-    """A target that was tried; without a network it has no folders."""
+    """A target that was tried; if it gave no network, it has no folders."""
 
     record: DropTry
     pruned: Path | None = None
@@ -59,16 +59,16 @@ class _Try(NamedTuple):
 
 
 def make_smaller(context: StepContext, stages: RunStages) -> Smaller:
-    """Prune the trained network and fine-tune it, as far as it is not done yet.
+    """Prune the trained network and fine-tune it, skipping what is already done.
 
-    Under a recipe's ``max_drop`` networks are judged by the validation images: where the target's loses more, up to
-    three milder ones are tried, halving the way, and the smallest within the allowed drop is kept; where none is, the
-    one that loses least. With ``beyond_target`` the search goes on beyond a target that is within it.
+    Under a recipe's ``max_drop`` networks are judged on the validation images: if the target's network loses more, up
+    to three milder targets are tried by bisection, and the smallest network within the allowed drop is kept; if there
+    is none, the one that loses least. With ``beyond_target`` the search continues beyond a target that is within it.
 
     Raises
     ------
     TargetError
-        The target cannot be reached; under ``max_drop``: none of the targets that were tried.
+        The target cannot be reached; under ``max_drop``: none of the targets tried can.
     """
     trained = stages.train.folder
     if context.recipe.max_drop is None:
@@ -78,12 +78,12 @@ def make_smaller(context: StepContext, stages: RunStages) -> Smaller:
 
 
 def next_reach(tried: Sequence[tuple[float, bool]], *, beyond: bool) -> float | None:
-    """Return the target to try next, or None where the search ends.
+    """Return the target to try next, or None if the search ends.
 
     Parameters
     ----------
     tried : sequence of (float, bool)
-        How far each target reached, from 0 for the dense network over 1 for what was asked for, and whether its
+        How far each target reached, with 0 for the dense network and 1 for the requested target, and whether its
         network was within the allowed drop.
     beyond : bool
         Whether to go beyond 1.
@@ -141,7 +141,7 @@ def _attempt(
     dense = dense_scores(context, trained).validation
     assert dense is not None, "every data set is validated on"
     lost = dense - validation_score(context, model)
-    # Scores are shares of so many examples: without their last bits a drop of 1 point is within 1 point.
+    # Rounded, so that floating-point error does not put a drop of 1 point above 1 point.
     drop = round(_POINTS[context.data.metric] * lost, 9)
     return _Try(DropTry(asked=_words(recipe), reach=reach, drop=drop), pruned, tuned)
 
@@ -154,7 +154,7 @@ def _prune_and_finetune(context: StepContext, stages: RunStages, trained: Path, 
 
 
 def _asked(context: StepContext, folder: Path, trained: Path) -> tuple[tuple[float, ...], Path | None]:
-    """Return the share of the dense network's cost or time that each target asks for, and where the tables lie."""
+    """Return each target's share of the dense network's cost or time, and the folder of the tables."""
     recipe, targets = context.recipe, context.recipe.prune.targets
     if not recipe.prune.target.is_speed:
         kept = recipe.prune.target.as_target().kept_fraction

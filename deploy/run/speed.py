@@ -1,4 +1,4 @@
-"""Pruning to a speed: plans are measured, and the tables that they are decided by refined around them."""
+"""Prune to a speed: measure plans, and refine the latency tables around them."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ __all__ = ["Counts", "Round", "SpeedTable", "counts_of", "importance_of", "lande
 
 _CORRECTIONS = 2
 _WIDTHS = 200
-"""Widths of uniform pruning that are tried."""
+"""Number of widths of uniform pruning to try."""
 
 Counts: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedTable:
-    """What a speed is decided by.
+    """Latency table of one target, with ways to measure plans and to refine it.
 
     Parameters
     ----------
     model : LatencyModel
         Predicts times.
     dense_ns : float
-        Time of the dense network, as the table has it.
+        Time of the dense network according to the table.
     asked : float
-        Time that is asked for, as a share of the dense network's.
+        Requested time, as a share of the dense network's.
     tolerance : float
-        How far off the measured time may be, likewise.
+        How far off the measured time may be, also as a share.
     threads : int
-        Of one call.
+        Threads of one call.
     share : callable
         ``share(counts)`` measures the time of a plan as a share of the dense network's.
     refine : callable
-        ``refine(counts, share)`` measures that plan by layer, and others around it, and returns what predicts all.
+        ``refine(counts, share)`` measures that plan by layer, and others around it, and returns a model fitted to all
+        of them.
     """
 
     model: LatencyModel
@@ -58,7 +59,7 @@ class SpeedTable:
 
 
 class Round(NamedTuple):
-    """A plan, and what each table predicted and each backend took for it, as shares of the dense network's time."""
+    """A plan, with its predicted and measured time per table, as shares of the dense network's time."""
 
     pruned: Pruned
     counts: dict[str, int]
@@ -69,10 +70,10 @@ class Round(NamedTuple):
 def prune_to_speed(
     method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
-    """Prune, measure, and refine the tables around the plan, until the measured times are those that are asked for.
+    """Prune, measure, and refine the tables around the plan, until the measured times meet the requested ones.
 
-    Two corrections at most. Of plans that are all off one that is faster than asked for is kept before one that is
-    slower. A method that trains on the way prunes once: its first plan stands.
+    Two corrections at most. If all plans are off, one that is faster than requested is preferred to one that is slower.
+    A method that trains while pruning prunes once: its first plan stands.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def prune_to_speed(
     task : PruningTask
         Its target is replaced.
     tables : sequence of SpeedTable
-        One for each speed that is met.
+        One for each speed to meet.
 
     Returns
     -------
@@ -101,13 +102,13 @@ def prune_to_speed(
     while True:
         try:
             pruned = method.prune(replace(watched, target=_target(tables, models, shares)))
-            watched = replace(watched, keeper=None)  # a corrected target is another pruning: nothing to go on from
+            watched = replace(watched, keeper=None)  # a corrected target is a separate pruning: nothing to resume
         except TargetError:
             if not rounds:
                 raise
-            break  # the plans that are known are as close as it gets
+            break  # the known plans are as close as it gets
         counts = counts_of(pruned, models[0])
-        if any(counts == one.counts for one in rounds):  # nothing lies between the plans that are known
+        if any(counts == one.counts for one in rounds):  # there is nothing between the known plans
             break
         rounds.append(measured(pruned, counts, tables, models))
         if trained or _off(rounds[-1], tables)[0] == 0 or len(rounds) > _CORRECTIONS:
@@ -121,14 +122,14 @@ def prune_to_speed(
 
 
 def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:
-    """Return the kept units of each group that a plan decides, 0 of the residual blocks that go and of their groups."""
+    """Return the kept counts of each group in a plan, 0 for removed residual blocks and their groups."""
     return {name: len(kept) for name, kept in pruned.plan.kept.items()} | model.without(pruned.plan.blocks)
 
 
 def measured(
     pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable], models: Sequence[LatencyModel]
 ) -> Round:
-    """Measure a plan on every backend; `models` are what the tables predict by at that time."""
+    """Measure a plan on every backend; `models` are the tables' current models."""
     predicted = tuple(model.time_ns(counts) / table.dense_ns for model, table in zip(models, tables, strict=True))
     return Round(pruned, counts, predicted, tuple(table.share(counts) for table in tables))
 
@@ -136,16 +137,16 @@ def measured(
 def landed(
     task: PruningTask, tables: Sequence[SpeedTable], models: Sequence[LatencyModel], rounds: Sequence[Round]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
-    """Keep the closest of the plans that were measured, and tell how close each table's speed is met.
+    """Return the closest of the measured plans, and how closely it meets each table's speed.
 
     Parameters
     ----------
     task : PruningTask
-        That was pruned.
+        The task that was pruned.
     tables : sequence of SpeedTable
         One for each speed.
     models : sequence of LatencyModel
-        What predicts by all that is known.
+        Models fitted to everything measured so far.
     rounds : sequence of Round
         At least one.
 
@@ -193,7 +194,7 @@ def _target(tables: Sequence[SpeedTable], models: Sequence[LatencyModel], shares
 
 
 def _off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
-    """Rank how far off a plan is: 0 within the tolerance, 1 faster than asked for, 2 slower; then by how much."""
+    """Rank how far off a plan is: 0 within the tolerance, 1 faster than requested, 2 slower; then by how much."""
     apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
     beyond = [off - table.tolerance for off, table in zip(apart, tables, strict=True)]
     worst = max(range(len(tables)), key=lambda index: beyond[index])
@@ -204,7 +205,7 @@ def _off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
 
 
 def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -> dict[str, int] | None:
-    """Return the largest network of one width for all groups that is predicted to be as fast; None where none is."""
+    """Return the largest uniform-width network that is predicted to be as fast; None if there is none."""
     limits = [model.time_ns(counts) for model in models]
     for width in range(_WIDTHS, 0, -1):
         uniform = {name: choices.nearest(name, width / _WIDTHS * size) for name, size in choices.whole.items()}

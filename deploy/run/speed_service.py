@@ -1,4 +1,4 @@
-"""`pruners.prune` to a speed: the table is measured or found, the plan measured and corrected. An entry point."""
+"""Entry point of `pruners.prune` for speed targets: measures or finds the table, measures and corrects the plan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pruners.task import Pruned, PruningTask
 __all__ = ["prune_to"]
 
 _UNDECIDED = Target(of="macs", kept_fraction=0.5)
-"""Of a task whose target the table will decide."""
+"""Placeholder target, replaced once there is a table."""
 
 
 def prune_to(
@@ -54,19 +54,19 @@ def prune_to(
     task : Mapping
         Arguments of `pruners.task.PruningTask`, without target and constraints.
     speed_up, constraints, on, threads, device, precision, batch, dynamic_batch, tolerance
-        As `pruners.registry.prune` has them.
+        As for `pruners.registry.prune`.
 
     Returns
     -------
     (Pruned, SpeedLanding)
-        Of the closest plan that was measured.
+        The result and landing of the closest measured plan.
 
     Raises
     ------
     PruneError
         The method removes no channels or lacks data, or the speed is out of reach.
     DeployError
-        It cannot be measured there.
+        The speed cannot be measured there.
     """
     if not speed_up > 1:
         raise TargetError(f"speed_up is how many times faster, more than 1; got {speed_up}")
@@ -93,7 +93,7 @@ def prune_to(
 def _table(
     spec: SubjectSpec, task: PruningTask, asked: float, tolerance: float, dynamic_batch: bool, blocks: bool
 ) -> SpeedTable:
-    """Export the network to where `spec` says, and measure how its time follows the widths, or find that."""
+    """Export the network to the path in `spec`, and measure its latency table or find a kept one."""
     done = 0.0
 
     def progress(line: str, share: float) -> None:

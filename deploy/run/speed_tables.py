@@ -1,4 +1,4 @@
-"""The latency tables that a recipe's speeds are decided by: measured, or found where they were measured before."""
+"""Latency tables for the speed targets of a recipe: measured, or reused from earlier measurements."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from pruners.task import Progress
 __all__ = ["measure_tables", "read_tables", "require_speeds", "speed_table"]
 
 _PROCESSES = 3
-"""That measure a plan: calls of one process are not independent samples."""
+"""Number of processes that measure a plan: calls of one process are not independent samples."""
 
 
 def require_speeds(recipe: Recipe) -> None:
-    """Check that each speed is asked for where layers can be timed, and no two on one backend with as many threads.
+    """Check that each speed target's backend can time layers, and that no two share backend and threads.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def require_speeds(recipe: Recipe) -> None:
 def measure_tables(
     recipe: Recipe, model: nn.Module, example_inputs: Any, folder: Path, progress: Progress, say: Callable[[str], None]
 ) -> None:
-    """Measure a latency table for each of the recipe's targets; `read_tables` makes them what is pruned by.
+    """Measure a latency table for each of the recipe's targets; `read_tables` turns each into a `SpeedTable`.
 
-    A table that was measured before on this machine, for the same file, backend and options, is used again.
+    A table measured earlier on this machine for the same file, backend and options is reused.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def measure_tables(
     progress : callable
         ``progress(line, share_done)``.
     say : callable
-        Receives a line for each table: where it comes from.
+        Receives a line per table that tells where it comes from.
 
     Raises
     ------
@@ -105,12 +105,12 @@ def measure_tables(
 
 
 def read_tables(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> tuple[SpeedTable, ...]:
-    """Read the tables that `measure_tables` left in `folder`, and ask them for the recipe's targets.
+    """Read the tables that `measure_tables` left in `folder`, one for each of the recipe's targets.
 
     Raises
     ------
     TargetError
-        The dense network is as fast already.
+        The dense network is already as fast.
     RecordError
         A file is missing or broken.
     """
@@ -143,18 +143,18 @@ def speed_table(
     seed: int,
     say: Callable[[str], None],
 ) -> SpeedTable:
-    """Return what a speed is decided by: a table, and a way to measure plans of its network.
+    """Return a latency table together with ways to measure plans of its network and to refine it.
 
     Parameters
     ----------
     table, spec, space
-        As `benchmarks.tables.build.table_of` has them.
+        As for `benchmarks.tables.build.table_of`.
     asked, tolerance : float
-        As `SpeedTable` has them.
+        As for `SpeedTable`.
     seed : int
-        Of inputs, and of plans that are measured around another one.
+        Seed of inputs, and of the plans measured around another one.
     say : callable
-        Receives one short line for each step.
+        Receives one short line per step.
     """
     measured = _Measured(table, spec, space, seed, say)
     return SpeedTable(
@@ -169,7 +169,7 @@ def speed_table(
 
 
 class _Measured:
-    """Measures plans, and refines a table by them."""
+    """Measures plans, and refines a table with them."""
 
     def __init__(
         self, table: LatencyTable, spec: SubjectSpec, space: PlanSpace, seed: int, say: Callable[[str], None]
@@ -208,7 +208,7 @@ def _file(index: int) -> str:
 
 
 def _spec(recipe: Recipe, target: TargetSpec, dense: Path) -> SubjectSpec:
-    """Return the dense network as a speed is measured."""
+    """Return the dense network as the subject of a speed measurement."""
     bench, backend = recipe.bench, speed_backend(recipe, target)
     threads = target.threads or bench.threads
     return SubjectSpec(

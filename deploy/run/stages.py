@@ -1,4 +1,4 @@
-"""Finished work is kept, half-finished work never counts: the store behind resumable runs."""
+"""Store behind resumable runs: finished stages are kept, half-finished ones never count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DONE = "done.json"
 
 
 def stage_key(*parts: Any) -> str:
-    """Hash everything that decides a stage's result, keys of earlier stages included."""
+    """Hash everything that affects a stage's result, including keys of earlier stages."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -34,8 +34,8 @@ def write_json(path: Path, value: Any) -> None:
 class Stage:
     """One step of a run in a folder of its own.
 
-    The folder says by which key its work was started. Work of another key is deleted; work of the same key that did
-    not finish is left in place, so that training goes on from its last checkpoint.
+    The folder records the key under which its work was started. Work of another key is deleted; unfinished work of the
+    same key is left in place, so that training resumes from its last checkpoint.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -49,7 +49,7 @@ class Stage:
 
     def begin(self) -> Path:
         """Return the folder to work in, emptied of work that belongs to another key."""
-        # First of all it is no longer finished: a kill while its files go must not leave it looking so.
+        # Unmark it first: a kill while its files are deleted must not leave it looking finished.
         (self.folder / _DONE).unlink(missing_ok=True)
         if self.folder.exists() and self._key_in(_STARTED) != self.key:
             shutil.rmtree(self.folder)
@@ -62,13 +62,13 @@ class Stage:
         write_json(self.folder / _DONE, {"key": self.key})
 
     def ensure(self, work: Callable[[Path], object]) -> None:
-        """Do the work in the folder, unless it is done."""
+        """Do the work in the folder, unless it is already done."""
         if not self.done:
             work(self.begin())
             self.finish()
 
     def redo(self) -> None:
-        """Take back that it finished: what it left cannot be used."""
+        """Mark the stage as not started, as its results cannot be used."""
         (self.folder / _DONE).unlink(missing_ok=True)
         (self.folder / _STARTED).unlink(missing_ok=True)
 
@@ -87,7 +87,7 @@ class StageStore:
     Parameters
     ----------
     root : Path
-        Made when missing.
+        Created if missing.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class StageStore:
 
     @property
     def resolved(self) -> Path:
-        """The recipe with all its defaults, as the run was last prepared by it."""
+        """File of the recipe with all its defaults, as last used to prepare the run."""
         return self.root / "recipe.json"
 
     def stage(self, name: str, key: str) -> Stage:

@@ -1,4 +1,4 @@
-"""The steps of the torch half: train, prune, fine-tune. Functions of a context and of the folders they read and write.
+"""The steps of the torch half: train, prune, fine-tune, as functions of a context and of folders.
 
 A folder of a trained network holds ``weights.safetensors``; that of a pruned one also ``plan.json`` and
 ``pruned.json``. `deploy.run.prepare` chains the steps of a run; the studies use them one by one.
@@ -82,19 +82,19 @@ _KEEP_EVERY_S = 30.0
 
 
 class SharedTrainingDone(Exception):  # noqa: N818 - not an error
-    """The training that this process shares is done; the first process does what follows."""
+    """The training that this process shares is done; the first process does the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedTraining:
-    """Mark a process that only shares the trainings of another one.
+    """Marks a process that only shares the trainings of another one.
 
     Parameters
     ----------
     own : Path
         Where this process works.
     kept : Path
-        Where the first process works: both go on from the checkpoints there.
+        Where the first process works: both resume from the checkpoints there.
     """
 
     own: Path
@@ -103,7 +103,7 @@ class SharedTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """What every step works with.
+    """Context shared by all steps.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class StepContext:
     training_seed : int, default=0
         Added to the seed of every training.
     shared : SharedTraining, optional
-        Of a process that ends after the trainings it shares.
+        Set in a process that ends after the trainings it shares.
     """
 
     recipe: Recipe
@@ -127,7 +127,7 @@ class StepContext:
 
 
 def train_dense(context: StepContext, folder: Path) -> None:
-    """Train the dense network, or take it as it is built where the recipe has no training."""
+    """Train the dense network, or save it as built if the recipe has no training."""
     model = build_dense(context)
     if context.recipe.train is not None:
         fit_network(context, "train the dense network", model, context.recipe.train, folder)
@@ -135,7 +135,7 @@ def train_dense(context: StepContext, folder: Path) -> None:
 
 
 def dense_scores(context: StepContext, folder: Path) -> NetworkScores:
-    """Return how good the dense network in `folder` is: evaluated once, on images as they are prepared."""
+    """Return the scores of the dense network in `folder`, evaluated once on the prepared images."""
     file = folder / _SCORES
     if not file.is_file():
         write_json(file, scores_of(context, load_dense(context, folder)).model_dump(mode="json"))
@@ -156,7 +156,7 @@ def scores_of(context: StepContext, model: nn.Module) -> NetworkScores:
 
 
 def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
-    """Measure the latency tables that the recipe's speeds are decided by, into `folder`; weights do not matter."""
+    """Measure the latency tables for the recipe's speed targets into `folder`; weights do not matter."""
     recipe = context.recipe
     backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
     with context.progress.bar(f"measure widths on {backends}") as bar:
@@ -164,12 +164,12 @@ def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
 
 
 def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:
-    """Prune the network in the folder `trained`; goes on from the last removals kept in `folder`.
+    """Prune the network in the folder `trained`, resuming from the last removals kept in `folder`.
 
     Parameters
     ----------
     table_folder : Path, optional
-        Where `measure_dense` left the latency tables that speeds are decided by; by default they are measured first.
+        Where `measure_dense` left the latency tables of speed targets; by default they are measured first.
     """
     recipe, section = context.recipe, context.recipe.prune
     method = create(section.method, **section.settings)
@@ -226,7 +226,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
 
 
 def finetune(context: StepContext, folder: Path, *, trained: Path, pruned: Path) -> None:
-    """Fine-tune the network in the folder `pruned`, where the recipe has a fine-tuning."""
+    """Fine-tune the network in the folder `pruned`, if the recipe has a fine-tuning."""
     model = load_compact(context, trained=trained, pruned=pruned)
     if context.recipe.finetune is not None:
         fit_pruned(context, "fine-tune the pruned network", model, context.recipe.finetune, folder, pruned=pruned)
@@ -297,7 +297,7 @@ def end_if_shared(context: StepContext) -> None:
 
 
 def build_dense(context: StepContext, *, seed: int | None = None, **changes: Any) -> nn.Module:
-    """Build the dense network of the recipe, its weights drawn by `seed`, default that of the recipe.
+    """Build the dense network of the recipe, its weights drawn with `seed`, by default the recipe's.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def load_plan(pruned: Path) -> PruningPlan:
 
 
 def pruning_facts(pruned: Path) -> dict[str, Any]:
-    """Read what pruning did beside its plan: costs, landing, form, proof and history."""
+    """Read the results of pruning besides its plan: costs, landing, form, proof and history."""
     facts: dict[str, Any] = json.loads((pruned / _FACTS).read_text(encoding="utf-8"))
     return facts
 
@@ -356,18 +356,18 @@ def examples(context: StepContext, n: int) -> Tensor:
 
 
 def batches(context: StepContext, stream: int) -> EndlessBatches:
-    """Return training batches without end; each stream has an order and augmentations of its own."""
+    """Return endless training batches; each stream has its own order and augmentations."""
     seed = epoch_seed(context.recipe.seed, stream)
     return EndlessBatches(context.data.train, batch_size=context.recipe.prune.batch_size, seed=seed)
 
 
 def scoring_loss(context: StepContext) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what methods score and update by: the loss of the dense network's training, without smoothing."""
+    """Return the loss that methods score and update by: that of the dense network's training, without smoothing."""
     return loss_function(loss_of(context.data.metric, _training_loss(context)))
 
 
 def validation_score(context: StepContext, model: nn.Module) -> float:
-    """Evaluate on validation images only: what may be chosen by."""
+    """Evaluate on validation images only, which may be used for choices."""
     data = context.data
     return evaluate(model, data.validation, metric=data.metric, loss=_training_loss(context)).score
 
@@ -380,7 +380,7 @@ def evaluate_both(context: StepContext, model: nn.Module) -> tuple[Evaluation, E
 
 
 def removals_folder(context: StepContext, folder: Path) -> Path:
-    """Return where a pruning in steps that works in `folder` keeps what it has done."""
+    """Return where an iterative pruning that works in `folder` keeps its progress."""
     return _checkpoints(context, folder) / "removals"
 
 

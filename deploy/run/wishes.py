@@ -1,4 +1,4 @@
-"""What is asked for on the command line in the place of a recipe, or beside one. Imports no torch."""
+"""Command-line flags given instead of a recipe, or on top of one. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Wishes"]
 
 _TARGETS = ("speed_up", "latency_ms", "flops")
 _FIRST_SPEED_UP = 2.0
-"""Where the search for the smallest network within an allowed drop begins."""
+"""Start of the search for the smallest network within an allowed drop."""
 
 
 class Wishes(BaseModel):
     """Flags of ``deploy run`` and ``deploy init``, each a key of a recipe; None is not given."""
 
-    # NaN and infinity reach the recipe, which refuses them: JSON's null would be a wish that was never made.
+    # NaN and infinity reach the recipe, which refuses them: as JSON's null they would look like flags not given.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     network: str | None = None
@@ -40,18 +40,18 @@ class Wishes(BaseModel):
 
     @property
     def given(self) -> bool:
-        """Whether there is any, beside the folder of the data."""
+        """Whether any flag is given, apart from the folder of the data."""
         return bool(self.model_dump(exclude_defaults=True, exclude={"data_root"}))
 
     @property
     def name(self) -> str:
-        """Name of the run: that of the network's file, or of the network."""
+        """Name of the run, from the network's file or the network."""
         file, _, rest = (self.network or "").rpartition(":")
         stem = Path(file).stem if file.endswith(".py") else rest
         return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "own"
 
     def over(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return a recipe's document with what is given in the place of its keys."""
+        """Return a recipe's document with its keys replaced by the given flags."""
         given = {
             "network": _given(name=self.network, weights=self.weights),
             "data": _given(
@@ -71,14 +71,14 @@ class Wishes(BaseModel):
 
     def _prune(self, document: dict[str, Any]) -> dict[str, Any]:
         part: dict[str, Any] = {}
-        if self.method is not None:  # settings are those of one method
+        if self.method is not None:  # settings belong to one method
             part = {"method": self.method, "settings": {}}
         if (target := self._target(document)) is not None:
             part["target"] = target
         return part
 
     def _target(self, document: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]] | None:
-        """Return the target that is asked for, on each of the backends; None where the document's stays."""
+        """Return the requested target, on each of the backends; None if the document's stays."""
         asked = {key: getattr(self, key) for key in _TARGETS if getattr(self, key) is not None}
         if self._smallest(document):
             asked = {"speed_up": _FIRST_SPEED_UP}
@@ -93,7 +93,7 @@ class Wishes(BaseModel):
         return [first, *others] if others else first
 
     def _smallest(self, document: dict[str, Any]) -> bool:
-        """Whether a drop is allowed and no target set: the smallest network within it is asked for."""
+        """Whether the smallest network within a drop is requested: a drop is allowed, and no target is set."""
         asked = any(getattr(self, key) is not None for key in _TARGETS)
         return self.max_drop is not None and not asked and "target" not in _section(document, "prune")
 

@@ -1,4 +1,4 @@
-"""Where networks and data come from. The specifications import no torch; `build` and `load` do."""
+"""Networks and data sets, by specification. The specifications import no torch; `build` and `load` do."""
 
 from deploy.sources.datasets.data import DataSource, DataSpec, data_availability, load
 from deploy.sources.network import build, provenance

@@ -1,4 +1,4 @@
-"""The edge to other people's code: what must be installed, what their exceptions say, what their files hash to."""
+"""Helpers for third-party code: what must be installed, in which version, and what its exceptions say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "
 
 
 def missing(*modules: str) -> tuple[str, ...]:
-    """List those of `modules` that cannot be found, by the name they are installed by; nothing is imported."""
+    """List which of `modules` cannot be found, by the name they are installed by; nothing is imported."""
     return tuple(_DISTRIBUTIONS.get(module, module) for module in modules if find_spec(module) is None)
 
 
@@ -37,7 +37,7 @@ def cause(error: BaseException) -> str:
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Return the installed version of each distribution, ``"not installed"`` where there is none."""
+    """Return the installed version of each distribution, or ``"not installed"``."""
     versions = {}
     for name in distributions:
         try:

@@ -1,6 +1,6 @@
-"""torchvision's detectors without what depends on the data: a core that torch.export can trace.
+"""torchvision's detectors without their data-dependent parts: a core that torch.export can trace.
 
-A whole detector decides in Python how many boxes it keeps, which torch.export refuses for all of them. Everything
+A whole detector decides in Python how many boxes it keeps, so torch.export refuses every one of them. Everything
 that has parameters comes before or between those decisions, so a core runs all of it on fixed boxes.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["DetectorCore"]
 
 
 class DetectorCore(nn.Module):
-    """Backbone, dense heads and, for the R-CNNs, box, mask and keypoint heads on one fixed box a pyramid level.
+    """Backbone, dense heads and, for R-CNNs, box, mask and keypoint heads on one fixed box per pyramid level.
 
     The core holds the detector itself: pruning a core prunes ``core.detector``, which then runs with its own code
     (resizing, proposals, suppression).
@@ -33,7 +33,7 @@ class DetectorCore(nn.Module):
     Raises
     ------
     SourceError
-        It is none of these.
+        It is not one of these.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -80,7 +80,7 @@ class DetectorCore(nn.Module):
 
 
 def _pool(pool: MultiScaleRoIAlign, maps: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Align one box of each image in each pyramid level, the levels one after the other along the first axis."""
+    """Align one box per image in each pyramid level; the levels are concatenated along the first axis."""
     import torch
     from torchvision.ops import roi_align
 

@@ -1,4 +1,4 @@
-"""Networks out of a user's own file: loaded under a private name, its mistakes told with file and line."""
+"""Networks from a user's own file: loaded under a private name, errors reported with file and line."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def read_source(path: Path) -> bytes:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Run a Python file as a module named after its content, once for each content.
+    """Run a Python file as a module named after its path and content, once for each content.
 
-    As with a script, the file may import its neighbours; their content is not part of the name. What is run is what
-    was hashed: no byte code is read or written.
+    As with a script, the file may import its neighbours; their content is not part of the name. The code that runs is
+    the source that was hashed: no byte code is read or written.
 
     Raises
     ------
@@ -71,14 +71,14 @@ def load_module(path: Path) -> ModuleType:
 def call_factory(
     path: Path, name: str, options: Mapping[str, Any], *, n_classes: int | None, input_shape: tuple[int, int, int]
 ) -> nn.Module:
-    """Call `name` of the file; what its signature asks for and the data knows is passed on.
+    """Call the factory `name` of the file, with the arguments that its signature asks for and the data defines.
 
     A factory may take ``n_classes`` (or ``num_classes``), ``in_channels`` (or ``in_chans``) and ``input_shape``.
 
     Raises
     ------
     SourceError
-        No such factory, it raises, or it gives something that is no Module.
+        There is no such factory, it raises, or it returns something that is not a Module.
     """
     from torch import nn
 
@@ -125,7 +125,7 @@ def explain(error: BaseException, path: Path) -> str:
 def _parameters(factory: Callable[..., Any]) -> frozenset[str]:
     try:
         return frozenset(inspect.signature(factory).parameters)
-    except ValueError:  # a callable written in C tells nothing about itself
+    except ValueError:  # a callable written in C may have no signature
         return frozenset()
 
 

@@ -1,4 +1,4 @@
-"""One forward pass of a network that was just built: it takes the data, and gives one tensor of what the data wants."""
+"""Try a new network on one image: it must accept the data and return one tensor of the shape the data needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _USUAL = "logits"
 
 
 class _Pick:
-    """A forward hook: of several outputs the one of a name."""
+    """A forward hook that picks one of several outputs by name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,12 +39,12 @@ def try_forward(
     input_shape: tuple[int, int, int],
     target_shape: tuple[int, int, int] | None,
 ) -> None:
-    """Run a network on one image, and let it return the output that the data wants, in place.
+    """Run a network on one image, and make it return the output that the data needs, in place.
 
     Raises
     ------
     SourceError
-        It fails, or gives something else.
+        It fails, or returns something else.
     """
     image = "x".join(map(str, input_shape))
     parameter = next(network.parameters(), None)

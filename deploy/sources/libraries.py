@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm: built for the data's classes, with published weights where they are asked for."""
+"""Networks of torchvision and timm: built for the data's classes, with published weights on request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_torchvision(spec: NetworkSpec, options: dict[str, Any], n_classes: int 
     Raises
     ------
     SourceError
-        Unknown name or option, data that is not in colour, weights for other classes or not to be had.
+        Unknown name or option, data that is not in colour, weights for other classes or not available.
     """
     from torchvision import models
 
@@ -44,7 +44,7 @@ def make_torchvision(spec: NetworkSpec, options: dict[str, Any], n_classes: int 
         )
     sized = dict(options) if n_classes is None else {**options, "num_classes": n_classes}
     if name in ("googlenet", "inception_v3"):
-        # Untold, both train with extra outputs that deployment drops, and warn that their initialisation is slow.
+        # By default both train with extra outputs that deployment drops, and warn that their initialisation is slow.
         sized = {"aux_logits": False, "init_weights": True, **sized}
     if spec.weights != "DEFAULT":
         return _constructed(spec, lambda: models.get_model(name, weights=None, **sized))
@@ -73,7 +73,7 @@ def make_timm(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None,
     Raises
     ------
     SourceError
-        Unknown name or option, weights for other classes or not to be had.
+        Unknown name or option, weights for other classes or not available.
     """
     import timm
 

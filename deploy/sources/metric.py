@@ -1,4 +1,4 @@
-"""What a network is judged by; the names are those of `pruners.recover.metric`, which a board that measures lacks."""
+"""Names of the quality metrics: those of `pruners.recover.metric`, which a board that only measures lacks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias
 __all__ = ["Metric", "require_legal"]
 
 Metric: TypeAlias = Literal["accuracy", "psnr"]
-"""Top-1 accuracy in [0, 1] of classes, or mean peak signal-to-noise ratio in dB of images; more is better for both."""
+"""Top-1 accuracy in [0, 1] for classes, or mean peak signal-to-noise ratio in dB for images; higher is better."""
 
 
 def require_legal(metric: Metric, *scores: float | None) -> None:
-    """Check that accuracies are shares.
+    """Check that accuracies are in [0, 1].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A network by name: the ones that ship, torchvision's, timm's, or a factory in a file of one's own."""
+"""Build a network by name: one that ships, one of torchvision's or timm's, or a factory in the user's own file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(
     input_shape: tuple[int, int, int],
     target_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
-    """Make the network, with its weights, for data of this kind; a forward pass proves that it takes them.
+    """Build the network, with its weights, for data of this shape; a forward pass checks that it accepts it.
 
     Initial weights are drawn from torch's global generator: seed it to get the same network again.
 
@@ -45,21 +45,21 @@ def build(
     input_shape : tuple of int
         (channels, height, width) of one image.
     target_shape : tuple of int, optional
-        (channels, height, width) of what the network restores the image to, where it does that. It decides the
-        ``scale`` of our super-resolution networks.
+        (channels, height, width) of the restored image, for networks that restore images. It decides the ``scale`` of
+        our super-resolution networks.
 
     Returns
     -------
     Module
-        On the CPU and in training mode (a factory's network: as the factory left it). It returns one tensor: where its
-        own code returns several, a hook picks the one that the specification names.
+        On the CPU and in training mode (a factory's network: as the factory left it). It returns one tensor: if its own
+        code returns several, a hook picks the one that the specification names.
 
     Raises
     ------
     SourceError
         Unknown name or option, a factory that fails, weights that are missing, unreadable or do not fit, or a network
-        that does not map such images to ``n_classes`` scores, or to images of ``target_shape``, or not in an output
-        that ``spec.output`` tells.
+        that does not map such images to ``n_classes`` scores, or to images of ``target_shape``, in the output that
+        ``spec.output`` names.
     ExtraMissingError
         torch, torchvision or timm is not installed.
     """
@@ -108,7 +108,7 @@ def provenance(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def fingerprint(spec: NetworkSpec) -> str:
-    """Hash everything `provenance` knows: another value means that the network may be another one.
+    """Hash the record of `provenance`: a different value means that the network may differ.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def fingerprint(spec: NetworkSpec) -> str:
 
 
 def _parse(name: str) -> tuple[str, str]:
-    """Split a name into its kind and the rest; ours are checked here, a library's when the library is imported."""
+    """Split a name into its kind and the rest; our names are checked here, a library's when it is imported."""
     path, colon, factory = name.rpartition(":")
     if colon and path.endswith(".py"):
         if not factory.isidentifier():
@@ -129,7 +129,7 @@ def _parse(name: str) -> tuple[str, str]:
         raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")
     kind, colon, rest = name.partition(":")
     if not colon:
-        # One that is only near is more likely a library's: resnet18 is not a misspelt one of ours.
+        # A near match is more likely a library's network: resnet18 is not a misspelling of one of ours.
         own = [f"{ours}:{name}" for ours in SHIPPED if f"{ours}:{name}" in NETWORKS]
         meant = f"; did you mean {own[0]!r}?" if own else ""
         raise SourceError(f"unknown network {name!r}{meant} (a network is {FORMS})")
@@ -165,7 +165,7 @@ def _options(
     input_shape: tuple[int, int, int],
     target_shape: tuple[int, int, int] | None,
 ) -> dict[str, Any]:
-    """Take the options, without those that the data decides; a contradiction is an error."""
+    """Return the options without those that the data decides; a contradiction is an error."""
     options = dict(spec.options)
     decided = {key: n_classes if key.endswith("classes") else input_shape[0] for key in DECIDED_BY_DATA}
     scale = None

@@ -1,4 +1,4 @@
-"""Which network, with which weights: the part of a recipe that names it."""
+"""Specification of a network: the part of a recipe that names it and its weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMS = "cifar:NAME, restoration:NAME, torchvision:NAME, timm:NAME or path/to/fi
 
 
 class NetworkSpec(BaseModel):
-    """Which network, with which weights."""
+    """A network's name, weights and options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class NetworkSpec(BaseModel):
         description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors, .pt or .ckpt file",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="of the network's factory, for example width: 0.5"
+        default_factory=dict, description="options of the network's factory, for example width: 0.5"
     )
     new_classifier: bool = Field(
         False,

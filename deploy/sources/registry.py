@@ -1,4 +1,4 @@
-"""Which networks and data sets ship: tables of strings, nothing is imported before it is used."""
+"""Tables of the networks and data sets that ship: strings only, nothing is imported before it is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NETWORKS = {
     "restoration:dncnn": "deploy.networks.dncnn:dncnn",
     "restoration:unet": "deploy.networks.unet:unet",
 }
-"""Name -> ``module:factory``; besides its options a factory takes ``in_channels`` by keyword, and for ``cifar:`` also
+"""Name -> ``module:factory``; besides its options, a factory takes ``in_channels`` by keyword, and for ``cifar:`` also
 ``n_classes``."""
 
 DATA_SETS = {
@@ -35,7 +35,7 @@ DATA_SETS = {
 
 
 def network_names() -> tuple[str, ...]:
-    """List the networks that ship; ``torchvision:``, ``timm:`` and files of one's own come on top."""
+    """List the networks that ship, without those of ``torchvision:``, ``timm:`` and the user's own files."""
     return tuple(NETWORKS)
 
 

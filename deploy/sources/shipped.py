@@ -1,4 +1,4 @@
-"""The networks that ship: built for the data's classes and channels."""
+"""Build the networks that ship, for the data's classes and channels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["DECIDED_BY_DATA", "ENLARGING", "SHIPPED", "make_shipped"]
 
 SHIPPED = ("cifar", "restoration")
-"""What stands before the colon in their names."""
+"""Prefixes of their names, before the colon."""
 ENLARGING = ("restoration:srresnet", "restoration:edsr")
-"""Those that give a larger image, by their option ``scale``."""
+"""Networks that return a larger image, by their option ``scale``."""
 DECIDED_BY_DATA = ("n_classes", "num_classes", "in_channels", "in_chans")
-"""Options of a network that the data knows."""
+"""Options of a network that the data decides."""
 
 
 def make_shipped(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None, in_channels: int) -> nn.Module:
@@ -34,7 +34,7 @@ def make_shipped(spec: NetworkSpec, options: dict[str, Any], n_classes: int | No
     Raises
     ------
     SourceError
-        Unknown or impossible option, or a network that restores images for data with classes.
+        Unknown or invalid option, or a network that restores images, with data that has classes.
     """
     module, _, attribute = NETWORKS[spec.name].partition(":")
     factory: Callable[..., nn.Module] = getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""Weights from a file into a network: tensors only, and every key accounted for."""
+"""Load weights from a file into a network: tensors only, and every key accounted for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WRAPPERS = (
     "model_ema",
     "ema",
 )
-"""Where checkpoints keep the state dict; an average of weights is only taken where it stands alone."""
+"""Keys under which checkpoints keep the state dict; averaged weights are used only if there are no others."""
 _ADDED = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before each key."""
 _NAMED = 3
@@ -45,7 +45,7 @@ def weights_path(text: str) -> Path:
     Raises
     ------
     SourceError
-        It does not, or its suffix is of no known format.
+        It does not, or its suffix is not that of a known format.
     """
     path = Path(text)
     if path.suffix not in _SAFETENSORS + _TORCH:
@@ -61,26 +61,26 @@ def weights_path(text: str) -> Path:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
-    A file of torch's is read with ``weights_only=True``; the state dict may lie under a key that checkpoints commonly
-    keep it under, such as ``"state_dict"`` or ``"model"``, and the ``"module."`` and ``"_orig_mod."`` that DataParallel
-    and torch.compile put before each key are taken away.
+    A torch file is read with ``weights_only=True``; the state dict may be under a key that checkpoints commonly use,
+    such as ``"state_dict"`` or ``"model"``, and the prefixes ``"module."`` and ``"_orig_mod."`` that DataParallel and
+    torch.compile add to each key are removed.
 
     Returns
     -------
     dict of str to Tensor
-        On the CPU. Carries the file's ``_metadata`` (versions of the modules) where it has any.
+        On the CPU. Carries the file's ``_metadata`` (versions of the modules), if it has any.
 
     Raises
     ------
     SourceError
-        The file is truncated, holds objects other than tensors, or no state dict.
+        The file is truncated, holds objects other than tensors, or holds no state dict.
     """
     if path.suffix in _SAFETENSORS:
         return _read_safetensors(path)
     import torch
 
     try:
-        with warnings.catch_warnings():  # of a TorchScript archive, which is refused below
+        with warnings.catch_warnings():  # TorchScript archives, which are refused below, warn
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -98,7 +98,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_classifier: bool) -> tuple[str, ...]:
-    """Put the weights of a file into `model`, in place.
+    """Load the weights of a file into `model`, in place.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
     n_classes : int or None
         Classes of the data.
     new_classifier : bool
-        The weights were trained for another number of classes: tensors that differ in nothing but that number (their
+        The weights were trained for another number of classes: tensors whose shapes differ only in that number (their
         first dimension) keep the initial values of `model`.
 
     Returns
@@ -120,7 +120,7 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
     Raises
     ------
     SourceError
-        A key is missing, unexpected or of another shape: the first ones are named, the others counted.
+        A key is missing, unexpected or of another shape; the first ones are named, the others counted.
     """
     wanted = model.state_dict()
     state = _without_attribute(read_weights(path), wanted)
@@ -156,9 +156,9 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
 
 
 def transplant_classifier(pretrained: nn.Module, fresh: nn.Module) -> tuple[str, ...]:
-    """Replace in `pretrained`, in place, the layers whose shapes differ in `fresh`, by those of `fresh`.
+    """Replace the layers of `pretrained` whose shapes differ in `fresh` by those of `fresh`, in place.
 
-    Both are the same architecture, built for another number of classes.
+    Both are the same architecture, built for different numbers of classes.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _without_attribute(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take away the name that the network had inside another module, as Lightning's, where what is left fits."""
+    """Remove the attribute name that the network had in a wrapper, such as Lightning's, if the rest then fits."""
     from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
     prefix = next(iter(state), "").partition(".")[0] + "."
@@ -232,7 +232,7 @@ def _with_metadata(state: dict[str, Tensor], metadata: Any) -> dict[str, Tensor]
 def _classifier(
     different: list[str], wanted: dict[str, Tensor], state: dict[str, Tensor], n_classes: int | None
 ) -> tuple[str, ...]:
-    """Choose the keys that differ in nothing but the number of classes; none when the file's number is not one."""
+    """Choose the keys that differ only in the number of classes; none if the file has several such numbers."""
     keys = tuple(
         key
         for key in different

@@ -1,7 +1,8 @@
-"""Studies of many networks or many measurements; all of them go on where they stopped.
+"""Studies of many networks or many measurements; a restarted study resumes where it stopped.
 
-`methods` compares pruning methods, `published` the networks of papers, `coverage` how far pruning reaches, `oracle`
-criteria with ablation; they share the `engine` that runs their jobs. `changes` looks for steps in simulated histories.
+`methods` compares pruning methods, `published` the networks of papers, `coverage` which networks can be pruned, and
+`oracle` criteria with ablation; they share the `engine` that runs their jobs. `changes` searches simulated histories
+for steps.
 """
 
 __all__: list[str] = []

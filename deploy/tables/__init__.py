@@ -1,3 +1,3 @@
-"""Latency tables for pruning: `plan_space` says how a network's ONNX file follows its widths."""
+"""Latency tables for pruning: `plan_space` finds how the numbers in a network's ONNX file follow its widths."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Plan spaces found before, found again by the structure of the network's file: weights do not matter."""
+"""Cache of plan spaces, keyed by the structure of the network's file: weights do not matter."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _WRITERS = ("prune-deploy", "torch", "onnx", "onnxscript", "onnx-ir")
 
 
 def spaces_folder() -> Path:
-    """Return where they are kept: ``plan-spaces`` in the folder for what is remembered about this machine."""
+    """Return the cache folder: ``plan-spaces`` in the folder for this machine's state."""
     return state_folder() / "plan-spaces"
 
 
 def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None = None) -> PlanSpace | None:
-    """Look for the plan space of a file of the same nodes and shapes, of a network with the same channel groups.
+    """Return the plan space kept for a file with the same nodes, shapes and channel groups, if any.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None =
     graph : Graph
         Its trace.
     blocks : bool
-        Whether residual blocks that can be left out are part of it.
+        Whether it includes residual blocks that can be left out.
     folder : Path, optional
         Default: `spaces_folder`.
 
     Returns
     -------
     PlanSpace or None
-        For this file; None where none is kept that was found by the same versions of all that exports.
+        Plan space for this file; None if none is kept from the same versions of everything that exports.
     """
     path = (folder or spaces_folder()) / _name(dense, graph, blocks)
     try:
@@ -53,7 +53,7 @@ def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None =
 
 
 def keep_space(space: PlanSpace, dense: Path, graph: Graph, *, blocks: bool, folder: Path | None = None) -> None:
-    """Keep the plan space of a file, for others of the same structure.
+    """Keep the plan space of a file, for others with the same structure.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
 
 
 def _structure(dense: Path) -> str:
-    """Return the sha256 of all of an ONNX file but the values of its weights."""
+    """Return the sha256 of an ONNX file without the values of its weights."""
     model = onnx.load(dense)
     for tensor in model.graph.initializer:
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):

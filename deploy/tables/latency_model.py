@@ -1,4 +1,4 @@
-"""A measured latency table in the form that pruning decides by."""
+"""Convert a measured latency table to the model that pruning decides by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["latency_model"]
 
 
 def latency_model(table: LatencyTable) -> LatencyModel:
-    """Return what `pruners.target.Target` takes as its table."""
+    """Return the table as the model that `pruners.target.Target` takes."""
     terms = [term for layer in table.layers for term in layer.terms]
     return LatencyModel(
         backend=table.key.backend,

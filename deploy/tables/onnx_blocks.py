@@ -1,4 +1,4 @@
-"""Residual blocks of a network in its ONNX file: the nodes that go with each, and what takes the place of the sum."""
+"""Find residual blocks in a network's ONNX file: the nodes removed with each, and the value that replaces the sum."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def block_places(
 ) -> tuple[BlockPlace, ...]:
     """Find residual blocks in an ONNX graph by the parameters that they read.
 
-    A block whose parameters the export has renamed or merged, whose sum is an output of the network, whose name is that
-    of a group, or that holds a layer between channels that all go on without it, is left out: the table then knows no
-    network without it.
+    A block is left out if the export renamed or merged its parameters, if its sum is an output of the network, if it
+    has the name of a group, or if it holds a layer between channels that all continue without it: the table then covers
+    no network without the block.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def block_places(
     groups : sequence of ChannelGroup
         Of its trace.
     places : sequence of Place
-        What of the file follows the kept counts.
+        Places in the file that follow the kept counts.
     """
     constants = frozenset(tensor.name for tensor in file.initializer)
     outputs = frozenset(output.name for output in file.output)
@@ -53,7 +53,7 @@ def block_places(
                     by=stays,
                 )
                 found.setdefault(block.name, []).append(place)
-    # A block inside another one: the parameters of the outer one hold those of the inner one.
+    # For nested blocks: the parameters of the outer one include those of the inner one.
     return tuple(min(places, key=lambda place: len(place.nodes)) for places in found.values())
 
 

@@ -1,8 +1,8 @@
-"""How the ONNX file of a network follows the kept counts of its channel groups, found by comparing exports.
+"""Find how a network's ONNX file depends on the kept counts of its channel groups, by comparing exports.
 
 The dense network and a few of random widths are exported. Every number that differs between the files (a length of an
 axis, an element of a shape, the groups of a convolution) has to be a multiple of a size that the channel graph knows;
-one more network, whose file is only predicted, shows that it is.
+this is checked on one more network, whose file is predicted.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ DENSE = "dense.onnx"
 PLAN_SPACE = "plan-space.json"
 
 Key: TypeAlias = tuple[str, int, int | str, int]
-"""What a number is, its node, which input or attribute, and which axis or element."""
+"""Identifies a number: its kind, node, input or attribute, and axis or element."""
 
 _MOST_DRAWS = 6
 _CANDIDATES = 30
 _LARGEST_SHAPE = 64
-"""Elements of an integer constant that may be a shape or a list of sizes; a longer one is data."""
+"""Maximum length of an integer constant that may be a shape or a list of sizes; a longer one is data."""
 
 
 def plan_space_of(
@@ -73,14 +73,14 @@ def plan_space_of(
     dense : Path
         ONNX file of `model`, as `deploy.exporting.export.export_onnx` writes it.
     seed : int
-        Of the random widths.
+        Seed of the random widths.
     blocks : bool
         Also find the residual blocks that can be left out.
 
     Raises
     ------
     ExportError
-        The file of another width has other nodes, or a number that follows the widths in a way that the channel graph
+        The file of another width has other nodes, or a number that depends on the widths in a way the channel graph
         does not explain.
     """
     file = modelfile.read(dense)
@@ -129,7 +129,7 @@ def _export_narrow(
     *,
     path: Path,
 ) -> onnx.ModelProto:
-    """Export the network that keeps the first units of each group, as `file` was exported."""
+    """Export the network that keeps the first units of each group, in the same way as `file`."""
     plan = PruningPlan.from_kept(
         {name: tuple(range(count)) for name, count in counts.items()},
         {name: graph.group(name).n_units for name in counts},
@@ -155,7 +155,7 @@ def _export_narrow(
 def _require_blocks(
     dense: Path, space: PlanSpace, counts: Mapping[str, int], narrow: Callable[..., onnx.ModelProto]
 ) -> None:
-    """Check that leaving all blocks out of the file gives what the network without them is exported to.
+    """Check that leaving all blocks out of the file gives the export of the network without them.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def _require_blocks(
     absent = {block.name: 0 for block in space.blocks}
     left = {name: count for name, count in space.complete({**counts, **absent}).items() if count}
     exported = narrow(left, tuple(absent))
-    drop_idle_relus(exported.graph)  # one form of the network has those after a block that is left out, another has not
+    drop_idle_relus(exported.graph)  # only one form of the network has these after a block that is left out
     if dict(_numbers(exported)) != dict(_numbers(Narrower(dense, space).model({**left, **absent}))):
         raise ExportError(
             f"{dense}: without its residual blocks the network is exported in another way; prune units alone"
@@ -187,7 +187,7 @@ def write_plan_space(
 ) -> PlanSpace:
     """Export a network as `DENSE` and write its plan space beside it, as `PLAN_SPACE`.
 
-    That of a network of the same structure is used again; `say` receives the line that says so.
+    The plan space of a network of the same structure is reused; `say` then receives a line about it.
 
     Raises
     ------
@@ -212,17 +212,17 @@ def write_plan_space(
 def _draw(
     groups: Sequence[ChannelGroup], rng: random.Random, draws: Sequence[Mapping[str, int]], sizes: Sequence[Size]
 ) -> dict[str, int]:
-    """Draw counts of the upper half, below which a network may be exported in another way.
+    """Draw counts in the upper half, below which a network may be exported differently.
 
-    Of many the draw that, with those before it, gives the fewest sizes the same numbers: groups of few units would be
-    mistaken for each other.
+    Of many draws, take the one that together with earlier draws distinguishes the most sizes; groups of few units could
+    be mistaken for each other otherwise.
     """
 
     def drawn() -> dict[str, int]:
         counts: dict[str, int] = {}
         shares: set[Fraction] = set()
         for group in groups:
-            # A group of a few units has too few narrower counts to be told from another one.
+            # A group of a few units has too few narrower counts to be distinguished from another one.
             least = max(group.min_units, (group.n_units + 1) // 2)
             legal = range(least, group.n_units - (group.n_units > 4) + 1)
             apart = [count for count in legal if Fraction(count, group.n_units) not in shares]
@@ -238,19 +238,19 @@ def _n_apart(sizes: Sequence[Size], draws: Sequence[Mapping[str, int]]) -> int:
 
 
 def _shape(size: Size, draws: Sequence[Mapping[str, int]]) -> tuple[Fraction, ...]:
-    """Return a size in each draw as a share of that in the first."""
+    """Return a size in each draw as a share of its value in the first."""
     values = [size(counts) for counts in draws]
     return tuple(Fraction(value, values[0]) for value in values)
 
 
 def _kind(size: Size, whole: Mapping[str, int]) -> frozenset[tuple[str, Fraction]]:
-    """Return what is the same of sizes that no draw tells apart: multiples of each other."""
+    """Return a key that is equal for sizes no draw can distinguish, as they are multiples of each other."""
     full = size(whole)
     return frozenset((name, Fraction(each, full)) for name, each in size.terms)
 
 
 def _numbers(model: onnx.ModelProto) -> Iterator[tuple[Key, int]]:
-    """List the numbers of a file that may follow the widths."""
+    """Yield the numbers of a file that may depend on the widths."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for index, node in enumerate(model.graph.node):
         yield ("node", index, node.op_type, len(node.input)), 0
@@ -272,7 +272,7 @@ def _numbers(model: onnx.ModelProto) -> Iterator[tuple[Key, int]]:
 
 
 def _known_sizes(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[Size]:
-    """List the sizes that the channel graph knows: of each axis, of each group in it, and of its parts up to there."""
+    """List the sizes that the channel graph knows: of each axis, each group in it, and the axis up to that group."""
     parts: dict[tuple[str, int], list[tuple[int, str, int]]] = {}
     for group in groups:
         for member in group.members:

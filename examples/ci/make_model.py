@@ -3,7 +3,7 @@
     python make_model.py                     # the model as it should be
     python make_model.py --change slower     # the same answers, four layers of eighty more
 
-Needs numpy and onnx. In a repository of your own the model comes from your training.
+Needs numpy and onnx. In your own repository, the model comes from your training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 def write(folder: Path, change: str = "none") -> None:
     """Write both files."""
     rng = np.random.default_rng(0)
-    layer = np.eye(FEATURES, dtype=np.float32)[rng.permutation(FEATURES)]  # a dense product, which loses nothing
+    layer = np.eye(FEATURES, dtype=np.float32)[rng.permutation(FEATURES)]  # a dense product that loses no information
     head = rng.standard_normal((FEATURES, CLASSES)).astype(np.float32)
     examples = rng.standard_normal((EXAMPLES, ROWS, FEATURES)).astype(np.float32)
     labels = answers(examples, layer, head).argmax(axis=1)
@@ -50,7 +50,7 @@ def write(folder: Path, change: str = "none") -> None:
 
 
 def answers(x: np.ndarray, layer: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """Compute what the network answers: shape (examples, classes)."""
+    """Compute the answers of the network, of shape (examples, classes)."""
     for _ in range(LAYERS - 1):
         x = np.maximum(x @ layer, 0)
     rows = x.mean(axis=1)
@@ -58,7 +58,7 @@ def answers(x: np.ndarray, layer: np.ndarray, head: np.ndarray) -> np.ndarray:
 
 
 def model_of(layer: np.ndarray, head: np.ndarray, change: str) -> onnx.ModelProto:
-    """Build the network: equal layers, the last of which multiplies by one."""
+    """Build the network: equal layers, the last of which multiplies by the identity."""
     weights = {"layer": layer, "one": np.eye(FEATURES, dtype=np.float32), "head": head}
     names = ["layer"] * (LAYERS - 1) + ["one"] * (5 if change == "slower" else 1)
     nodes, value = [], "x"

@@ -1,4 +1,4 @@
-"""The same as a test: pytest with the extra `pytest` of prune-deploy."""
+"""The same check as a pytest test; needs the extra `pytest` of prune-deploy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which channels live or die together.
+"""Find which channels must be kept or removed together.
 
-`program` exports a network, `labelling` and `propagation` put labels on its values by the `rules` of its operators,
-`grouping` makes groups of them; `residual_blocks`, `sites`, `group_names` and `survivors` read what that gives.
+`program` exports a network, `labelling` and `propagation` label its values by the `rules` of its operators, `grouping`
+turns labels into groups; `residual_blocks`, `sites`, `group_names` and `survivors` read the result.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Groups keep their names while a network shrinks: a plan for what is left can be joined with the one before."""
+"""Keep group names stable while a network shrinks, so that a later plan can be joined with an earlier one."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _produces = attrgetter("produces")
 def named_as_before(
     before: Sequence[ChannelGroup], plan: PruningPlan, now: Sequence[ChannelGroup]
 ) -> tuple[ChannelGroup, ...]:
-    """Name the groups of a shrunk network as the groups that they are left of.
+    """Name the groups of a shrunk network after the groups that they come from.
 
-    Names count the groups that one layer starts, and these become fewer: parts of a layer that are down to the same
-    size can be one group from then on. What is not just what is left of one group gets a name that no group had:
-    ``"stem+stem#2"`` where several became one, ``"stem/1"`` and ``"stem/2"`` where one became several.
+    Names number the groups that one layer starts, and pruning can merge groups: parts of a layer reduced to the same
+    size can form one. A group that is not exactly what is left of one former group gets a name that no group had:
+    ``"stem+stem#2"`` if several became one, ``"stem/1"`` and ``"stem/2"`` if one became several.
 
     Parameters
     ----------
     before : sequence of ChannelGroup
-        Of the network that `plan` was made for.
+        Groups of the network that `plan` was made for.
     now : sequence of ChannelGroup
-        Of what the plan left of it.
+        Groups of the network after the plan.
     """
     gone = removed_positions(before, plan)
     former: dict[_Place, _Unit] = {}
@@ -54,7 +54,7 @@ def named_as_before(
 def _left(
     group: ChannelGroup, plan: PruningPlan, gone: Mapping[str, Mapping[int, Sequence[int]]]
 ) -> Iterable[tuple[_Place, _Unit]]:
-    """Yield where the units that are left lie now, in what makes them, and which unit of those that are left it is."""
+    """Yield the new place of each kept unit in the tensors that produce it, and its number among the kept units."""
     kept = plan.kept.get(group.name, range(group.n_units))
     for member in filter(_produces, group.members):
         removed = gone.get(member.path, {}).get(member.axis, ())
@@ -64,7 +64,7 @@ def _left(
 
 
 def _origin(group: ChannelGroup, former: Mapping[_Place, _Unit]) -> list[_Unit]:
-    """Return what the units of a group were before, in their order, by the first tensor that makes them."""
+    """Return the former units of a group, in order, found by the first tensor that produces them."""
     member = next(filter(_produces, group.members))
     places = ((member.path, member.axis, position) for positions in member.indices for position in positions)
     return list(dict.fromkeys(former[place] for place in places if place in former))

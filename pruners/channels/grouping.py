@@ -1,4 +1,4 @@
-"""From solved labels to channel groups: classes with the same members, counted alike, are units of one group."""
+"""Turn solved labels into channel groups: classes with the same members and counts are units of one group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pruners.groups import ChannelGroup, Member
 __all__ = ["Grouping", "group_classes"]
 
 Signature: TypeAlias = bytes
-"""Pairs (number of an axis, positions on it), int64, in the order of the axes."""
+"""Pairs (index of an axis, number of positions on it), int64, in the order of the axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
 
 @dataclass(frozen=True, eq=False)
 class _TensorAxis:
-    """One axis of a parameter or buffer: the class of each position, sorted, and where the sorted ones stand."""
+    """One axis of a parameter or buffer: the classes of its positions, sorted, and the positions in that order."""
 
     path: str
     axis: int
@@ -92,7 +92,7 @@ class _TensorAxis:
     order: IntArray
 
     def positions(self, units: Sequence[int]) -> IntArray:
-        """Return positions of shape (units, positions a unit), ascending; every unit has as many."""
+        """Return positions of shape (units, positions per unit), ascending; all units have the same number."""
         start = np.searchsorted(self.classes, units, side="left")
         stop = np.searchsorted(self.classes, units, side="right")
         return self.order[start[:, None] + np.arange(stop[0] - start[0])]

@@ -23,14 +23,14 @@ __all__ = ["label_tensors", "walk_program"]
 
 
 def label_tensors(model: nn.Module, labels: Labels, program: Program) -> dict[str, Value]:
-    """Label every entry along every axis of every parameter and buffer of real or complex numbers.
+    """Label every entry along every axis of every real or complex parameter and buffer.
 
-    The positions of kernels have no labels: a convolution slides over them, so that they stay.
+    Positions of kernels get no labels: a convolution slides over them, so they stay.
 
     Returns
     -------
     dict of str to Value
-        By the first name of a shared tensor.
+        Labels by tensor name; of a shared tensor, by its first name.
     """
     values: dict[str, Value] = {}
     seen: set[int] = set()
@@ -50,7 +50,7 @@ def label_tensors(model: nn.Module, labels: Labels, program: Program) -> dict[st
 
 
 def _kernels(program: Program) -> set[str]:
-    """Return the tensors that weights of convolutions are computed from, of the same rank and kernel size."""
+    """Return names of tensors that convolution weights are computed from, of the same rank and kernel size."""
     kernels: set[str] = set()
     for node in program.module.graph.nodes:
         if not operator_name(node.target).startswith("conv"):
@@ -76,7 +76,7 @@ def walk_program(
     policy: Policy,
     evaluation: Propagation | None = None,
 ) -> Propagation:
-    """Carry the labels of `tensors` (by the model's names) through a program; `labels.close` is the caller's."""
+    """Carry the labels of `tensors` (by the model's names) through a program; the caller calls `labels.close`."""
     fetched = {target: tensors[name] for target, name in program.tensors.items() if name in tensors}
     walk = Propagation(tensors=fetched, names=program.tensors, labels=labels, policy=policy, evaluation=evaluation)
     walk.walk(program.module)

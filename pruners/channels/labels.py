@@ -1,7 +1,7 @@
-"""Channel labels: what the engine knows of a tensor, and the store of constraints between labels.
+"""Channel labels: what the engine knows about a tensor, and the store of constraints between labels.
 
-Every channel that could be removed has a label, an integer from 1 on; 0 means "no label". Two labels that are united
-live or die together; a locked label stays. Nothing here knows operators or networks.
+Every channel that could be removed has a label, an integer from 1 up; 0 means "no label". United labels are kept or
+removed together; a locked label stays. Nothing here knows about operators or networks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Lock:
     Parameters
     ----------
     reason : str
-        One line for people.
+        One line, shown to users.
     """
 
     reason: str
@@ -41,10 +41,10 @@ class Value:
     Parameters
     ----------
     shape : tuple of int
-        Of the tensor, with the example's batch.
+        Shape of the tensor, with the example's batch.
     slots : tuple of Tensor
-        Label tensors of dtype int64 with as many axes as `shape`; each axis has the tensor's size, or 1 where the
-        label does not change along it. An element of the tensor goes when the label of *any* slot at it goes.
+        Label tensors of dtype int64 with as many axes as `shape`; each axis has the tensor's size, or 1 if the label
+        does not change along it. An element of the tensor is removed when the label of *any* slot at it is removed.
     """
 
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ def compact(labels: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class Labels:
-    """Store of labels, of what unites them and of what locks them; solved by `solve`."""
+    """Store of labels, their ties and their locks; solved by `solve`."""
 
     _count: int = 1
     _edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Labels:
     _reason_index: dict[Lock, int] = field(default_factory=dict)
 
     def fork(self) -> Labels:
-        """Return a store that goes on from what this one knows, without changing it."""
+        """Return a copy that can take further constraints without changing this store."""
         twin = copy.copy(self)
         for name in ("_edges", "_deferred", "_flagged", "_weighed", "_locks", "reasons", "floors"):
             setattr(twin, name, list(getattr(self, name)))
@@ -107,14 +107,14 @@ class Labels:
         return torch.arange(start, self._count)
 
     def lock(self, labels: Tensor, lock: Lock) -> None:
-        """Forbid to remove `labels`; the first lock of a label is the one reported."""
+        """Forbid removing `labels`; the first lock of a label is the one reported."""
         index = self._reason_index.setdefault(lock, len(self.reasons))
         if index == len(self.reasons):
             self.reasons.append(lock)
         self._locks.append((labels.reshape(-1), index))
 
     def unite(self, left: Tensor, right: Tensor, lock: Lock) -> None:
-        """Tie two label tensors of one rank element by element, broadcasting; where one has no label `lock` holds."""
+        """Tie two label tensors of equal rank element by element (broadcast); `lock` a label that meets none."""
         if left is right:
             return
         shape = [max(sizes) for sizes in zip(left.shape, right.shape, strict=True)]
@@ -129,19 +129,19 @@ class Labels:
         self._edges.append((pairs[0], pairs[1]))
 
     def defer(self, wide: Tensor, narrow: Tensor, lock: Lock) -> None:
-        """Tie `wide` to `narrow`, which changes along some of its axes only, once it is known how `wide` is pruned.
+        """Tie `wide` to `narrow`, which changes along only some of its axes, once it is known how `wide` is pruned.
 
-        A scale of shape (head size,) on a tensor of shape (heads, head size) ties the heads together if it is
-        the head size that is pruned, and holds nothing but itself if it is the heads.
+        A scale of shape (head size,) on a tensor of shape (heads, head size) ties the heads together if the
+        head size is pruned, and locks only itself if the heads are.
         """
         self._deferred.append((wide, narrow, lock))
 
     def flag(self, slot: Tensor, axes: Sequence[int]) -> None:
-        """Remember that a statistic is taken along `axes`: removing some labels there changes that of the others."""
+        """Record that a statistic is taken along `axes`: removing some labels there changes it for the others."""
         self._flagged.append((slot, tuple(axes)))
 
     def weigh(self, slot: Tensor) -> None:
-        """Remember that a sum over `slot` is a part of a weight: with some labels gone, it scales what stays anew."""
+        """Record that a sum over `slot` is part of a weight: removing some labels rescales what stays."""
         self._weighed.append(slot)
 
     def inexact(self, active: Iterable[Tensor]) -> set[int]:
@@ -150,8 +150,8 @@ class Labels:
         Parameters
         ----------
         active : iterable of Tensor
-            Labels of all values that depend on the network's inputs. A class that is none of them (the rank of a
-            factorised weight) has no channel of its own: a sum over it is all that it is there for.
+            Labels of all values that depend on the network's inputs. A class not among them (the rank of a
+            factorised weight) has no channel of its own: it exists only to be summed over.
         """
         roots: set[int] = set()
         for slot, axes in self._flagged:
@@ -168,7 +168,7 @@ class Labels:
         return roots
 
     def tie(self, slot: Tensor, axes: Iterable[int], lock: Lock) -> Tensor:
-        """Make labels live or die together along `axes`; return the slot without them (size 1 there)."""
+        """Tie labels together along `axes`; return the slot with size 1 there."""
         for axis in axes:
             if slot.shape[axis] > 1:
                 first = slot.narrow(axis, 0, 1)
@@ -177,11 +177,11 @@ class Labels:
         return slot
 
     def floor(self, labels: Tensor, least: int) -> None:
-        """Ask for `least` classes to stay among `labels`: with fewer, tracing again would find other classes."""
+        """Require at least `least` classes of `labels` to stay: with fewer, tracing again would find other classes."""
         self.floors.append((labels.reshape(-1), least))
 
     def least(self) -> dict[int, int]:
-        """Return, after `solve`, for each class with a floor the largest one."""
+        """Return, after `solve`, the largest floor of each class that has one."""
         least_of: dict[int, int] = {}
         for labels, least in self.floors:
             for label in set(self._parent[labels].tolist()):
@@ -189,7 +189,7 @@ class Labels:
         return least_of
 
     def solve(self) -> None:
-        """Bring `roots` up to date with everything said so far."""
+        """Update `roots` with all constraints added so far."""
         old = self._parent
         parent = torch.arange(self._count)
         parent[: old.numel()] = old
@@ -219,7 +219,7 @@ class Labels:
 
     @property
     def count(self) -> int:
-        """Labels that were given out, and one for "no label"."""
+        """Number of labels given out, plus one for "no label"."""
         return self._count
 
     def roots(self, labels: Tensor) -> Tensor:
@@ -240,13 +240,13 @@ class Labels:
         return [None if index < 0 else self.reasons[index] for index in indices]
 
     def close(self, values: Sequence[Value]) -> None:
-        """Add what is missing for every tensor to stay a box when classes go, to a fixpoint, and solve.
+        """Add the ties and locks that keep every tensor a box when classes are removed, to a fixpoint, and solve.
 
-        A slot must change along one axis only (ties along the others; the axis with most classes stays free), may
-        not be one single class (the whole tensor would vanish), and two slots may not share an axis. With that,
-        the survivors keep their row-major order through every view: the view of the pruned tensor is the pruned
-        view. More classes than the other axes have must stay on the free axis, for it to be chosen again when the
-        compact network is traced. Deferred ties are decided last, one after the other.
+        A slot must change along one axis only (others are tied; the axis with the most classes stays free), must not
+        be a single class (the whole tensor would vanish), and two slots must not share an axis. The survivors then
+        keep their row-major order through every view: the view of the pruned tensor is the pruned view. The free
+        axis must keep more classes than any other axis has, so that it is chosen again when the compact network is
+        traced. Deferred ties are decided last, one after the other.
         """
         slots = _Slots({id(slot): slot for value in values for slot in value.slots})
         crowded = [value.slots for value in values if len(value.slots) > 1]
@@ -295,12 +295,12 @@ class Labels:
 
 
 class _Slots:
-    """All label tensors, by a key each: those whose classes change are looked at again, the others are as they were.
+    """All label tensors by key; only those whose classes have changed are examined again.
 
     Attributes
     ----------
     axes : dict of int to tuple of int
-        The axes along which the classes of each change; an empty tensor holds no channels.
+        Key -> axes along which its classes change; none for an empty tensor.
     """
 
     def __init__(self, slots: Mapping[int, Tensor]) -> None:
@@ -322,7 +322,7 @@ class _Slots:
         Returns
         -------
         list of tuple of (int, Tensor)
-            Key and label tensor of each, in the order in which they were given.
+            Key and label tensor of each, in the given order.
         """
         other = torch.ones(roots.shape, dtype=torch.bool)
         known = self._roots.numel()

@@ -1,4 +1,4 @@
-"""What a network returns, by name: the outputs that a caller uses keep their channels, others may shrink."""
+"""Outputs of a network, by name: those that a caller uses keep their channels, others may shrink."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ALL_BUT_FEATURES = "!*feats"
 
 
 def output_names(module: fx.GraphModule) -> tuple[str, ...]:
-    """Return the names of the outputs of an exported network, in the order of its graph's.
+    """Return the names of the outputs of an exported network, in the order of its graph.
 
-    Keys, attributes and positions in its containers, joined by dots (``"1.boxes"``); ``"0"`` where it returns one
+    Keys, attributes and positions in its containers, joined by dots (``"1.boxes"``); ``"0"`` if it returns one
     tensor.
     """
     info: Any = getattr(module.graph._codegen, "pytree_info", None)
@@ -29,18 +29,18 @@ def output_names(module: fx.GraphModule) -> tuple[str, ...]:
 
 
 def wanted_outputs(names: Sequence[str], selectors: Sequence[str]) -> frozenset[str]:
-    """Return the names that `selectors` mean; all where there is none.
+    """Return the names that `selectors` select; all if there are no selectors.
 
     Parameters
     ----------
     selectors : sequence of str
-        Patterns (``fnmatch``) of names or of what they begin with (``"1"`` means ``"1.boxes"`` too). One that begins
-        with ``!`` takes names away, of all where no other selector gives some.
+        Patterns (``fnmatch``) of names or of their leading parts (``"1"`` selects ``"1.boxes"`` too). A pattern that
+        starts with ``!`` excludes names; if all patterns do, they exclude from all names.
 
     Raises
     ------
     SelectorError
-        One means no output.
+        A selector matches no output.
     """
     given, taken = set[str](), set[str]()
     for selector in selectors:
@@ -55,10 +55,10 @@ def wanted_outputs(names: Sequence[str], selectors: Sequence[str]) -> frozenset[
 
 
 def usual_outputs(model: nn.Module) -> tuple[str, ...]:
-    """Return the outputs that callers of a known network use; empty, which means all, for others.
+    """Return selectors of the outputs that callers of a known network use; for others none, which means all.
 
-    The detectors of ultralytics return the features under their head, of which their losses and their predictors read
-    no channel.
+    The detectors of ultralytics also return the features below their head, of which neither losses nor predictors read
+    a channel.
     """
     of_ultralytics = type(model).__module__ == "ultralytics.nn.tasks"
     heads = any(type(layer).__module__ == "ultralytics.nn.modules.head" for layer in model.modules())

@@ -1,9 +1,9 @@
-"""Packed sequences as padded ones: how a network that packs its sequences is exported.
+"""Export networks that pack their sequences, by treating packed sequences as padded ones.
 
-What torch packs has a size that depends on the lengths, which no exporter can follow. While a network is exported,
-`packed_as_padded` lets packing keep the padding, and recurrent layers on what is packed become one operator for each
-layer, `prune_deploy::packed_recurrence`, which knows the lengths. The longest sequence has to fill the input, which is
-checked when it runs: a padded result would be longer than the network's own.
+The size of a packed sequence depends on the lengths, which no exporter can follow. During export, `packed_as_padded`
+makes packing keep the padding, and each recurrent layer on packed data becomes one operator,
+`prune_deploy::packed_recurrence`, which knows the lengths. The longest sequence must fill the input, which is checked
+at run time: otherwise the padded result would be longer than the network's own.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def _run(
         Descending; the first one is `times`.
     states : sequence of Tensor, each of shape (directions, batch, size)
     weights : sequence of Tensor
-        As torch orders them.
+        In torch's order.
 
     Returns
     -------
     list of Tensor
-        Outputs of shape (times, batch, directions * size), zero behind the lengths; final states.
+        Outputs of shape (times, batch, directions * size), zero beyond the lengths; final states.
 
     Raises
     ------
@@ -79,7 +79,7 @@ packed_recurrence = torch.library.custom_op("prune_deploy::packed_recurrence", _
 
 
 PACKED_RECURRENCE: torch._ops.OpOverload = torch.ops.prune_deploy.packed_recurrence.default
-"""The operator as it stands in exported programs."""
+"""The operator as it appears in exported programs."""
 
 
 @packed_recurrence.register_fake
@@ -125,7 +125,7 @@ def holds_packed(module: fx.GraphModule) -> bool:
 
 
 class FullSequences(TorchFunctionMode):
-    """Refuses, while it is entered, to pack sequences of which none fills the input: no traced network takes them.
+    """While active, refuses to pack sequences if none fills the input: no traced network takes them.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class FullSequences(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at what is packed."""
+        """Check what is packed."""
         if getattr(func, "__name__", "") == "_pack_padded_sequence":
             x, lengths, batch_first = args
             _require_full(lengths, x.shape[1 if batch_first else 0])
@@ -143,11 +143,11 @@ class FullSequences(TorchFunctionMode):
 
 @contextmanager
 def packed_as_padded() -> Iterator[None]:
-    """Let `torch.nn.utils.rnn` keep the padding of what it packs."""
+    """Make `torch.nn.utils.rnn` keep the padding of what it packs."""
     original = nn.RNNBase.get_expected_hidden_size
 
     def expected(layer: nn.RNNBase, x: Tensor, batch_sizes: Tensor | None) -> Any:
-        """Leave a free batch free, which the original makes a number of."""
+        """Keep a dynamic batch size dynamic; the original turns it into a number."""
         if batch_sizes is None:
             return original(layer, x, batch_sizes)
         size = layer.proj_size or layer.hidden_size
@@ -163,7 +163,7 @@ def packed_as_padded() -> Iterator[None]:
 
 
 class _Packed:
-    """What became of one packing; its batch sizes are the token by which torch hands it on."""
+    """Record of one packing, identified by its batch sizes, which torch passes on."""
 
     def __init__(self, batch_sizes: Tensor, lengths: Tensor, n_times: int, n_examples: int) -> None:
         self.batch_sizes, self.lengths = batch_sizes, lengths
@@ -171,7 +171,7 @@ class _Packed:
 
 
 class _Padded(TorchFunctionMode):
-    """Takes the place of packing, of unpacking, and of recurrent layers in between."""
+    """Replaces packing, unpacking, and the recurrent layers in between."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,8 +28,8 @@ from pruners.modules.kept_state import KeptState, kept_state
 __all__ = ["Program", "constants", "export", "named_tensors", "writes_in_place"]
 
 _LONGEST_SIZE = 20
-"""Operations in the formula of a size. Networks that take other sizes stay below 12; from 30 on torch works for minutes
-at every operator, and the code turns out to be made for one size."""
+"""Most operations in the formula of a size. Networks that take other sizes stay below 12; from 30 on, torch spends
+minutes on every operator, and the code turns out to be made for one size."""
 _CHATTY = (
     "torch.fx.experimental.symbolic_shapes",
     "torch.fx.experimental.recording",
@@ -44,7 +44,7 @@ class Program:
     Parameters
     ----------
     module : GraphModule
-        Runs the network. It shares its parameters and buffers with the model that was exported.
+        Runs the network; shares its parameters and buffers with the exported model.
     tensors : dict of str to str
         For each tensor that the graph fetches, its attribute in `module` -> its first name in the model.
     dynamic_batch : bool
@@ -52,12 +52,12 @@ class Program:
     batch : int
         Batch size in the graph's shapes.
     guard : callable, optional
-        Raises for inputs (the leaves, in order) whose sizes the network's code treats in another way than `module`
-        does. None where their sizes, but for the batch, are those of the example.
+        Raises for inputs (the leaves, in order) whose sizes the network's code handles differently from `module`.
+        None if all sizes but the batch are those of the example.
     autocast : bool
-        Whether the network's own code opens an autocast, which `module` runs without.
+        Whether the network's own code enters autocast, which `module` runs without.
     kept : KeptState, optional
-        What the modules kept from earlier calls when they were exported.
+        State that the modules had kept from earlier calls when they were exported.
     """
 
     module: fx.GraphModule
@@ -103,20 +103,20 @@ def export(
     observed: Collection[str] = (),
     every_size: bool = False,
 ) -> Program:
-    """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
+    """Export a copy of `model` in evaluation (or training) mode; the model itself is not modified.
 
-    The batch axis (the first, where all inputs agree on its size) is dynamic if the network's code allows it.
+    The batch axis (the first, if all inputs agree on its size) is dynamic if the network's code allows it.
 
     Parameters
     ----------
     training : bool, default=False
         Export the training mode.
     observed : collection of str, optional
-        Paths of modules whose results, and those of the modules around them, stay in the graph when nobody reads
-        them; torch.export leaves such code out.
+        Paths of modules whose results, and those of the modules around them, stay in the graph even if nobody reads
+        them; torch.export drops such code.
     every_size : bool, default=False
-        Leave other axes of the inputs dynamic too, as many as the network's code allows. A program in which one of
-        them is has a guard.
+        Make the other axes of the inputs dynamic too, as far as the network's code allows. A program with such an axis
+        has a guard.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _dynamic(
     size = example.batch
     if size is None:
         return None, 1
-    if size == 1:  # torch.export takes a size of 1 for a constant
+    if size == 1:  # torch.export treats a size of 1 as a constant
         example, size = example.map(lambda item: torch.cat([item, item])), 2
     free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for item in example.tensors:
@@ -175,7 +175,7 @@ def _dynamic(
 
 
 class _ShortSizes(TorchFunctionMode):
-    """Ends a trace in which the sizes become long formulas of the inputs' sizes."""
+    """Aborts a trace in which sizes become long formulas of the inputs' sizes."""
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -188,7 +188,7 @@ class _ShortSizes(TorchFunctionMode):
 
 
 def _holds(guard: Callable[..., object], example: NetworkCall) -> bool:
-    """Whether torch can check inputs, which it cannot where some stand in ``**kwargs``."""
+    """Whether torch can check the inputs; it cannot if some are passed in ``**kwargs``."""
     try:
         guard(*example.leaves)
     except (*FOREIGN, NameError):
@@ -214,7 +214,7 @@ def _export(
     training: bool,
 ) -> torch.export.ExportedProgram:
     try:
-        # With gradients, so that a part of the network that is computed without them stays one.
+        # With gradients, so that a part of the network that runs without them stays such a part.
         with torch.set_grad_enabled(training), _quiet(), packed_as_padded():
             return torch.export.export(twin, example.args, example.kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
@@ -223,7 +223,7 @@ def _export(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torch.export says about a copy: its error is passed on, and the copy is thrown away."""
+    """Silence torch.export's messages about a copy: its error is passed on, and the copy is discarded."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     before = [logger.disabled for logger in loggers]
     try:
@@ -238,7 +238,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _hand_out(twin: nn.Module, observed: Collection[str]) -> list[Tensor]:
-    """Let a network return the results of some of its modules after its own; the list holds them after each call."""
+    """Make a network return, after its own results, those of some modules; the list holds them after each call."""
     seen: list[Tensor] = []
     around = {".".join(parts[:n]) for parts in (path.split(".") for path in observed) for n in range(1, len(parts) + 1)}
     for path in sorted(around - {""}):
@@ -260,7 +260,7 @@ def _without_assertions(module: fx.GraphModule) -> None:
 
 
 def _without_replaced_buffers(module: fx.GraphModule) -> None:
-    """Leave out writes of a cache to a buffer of another shape: the network puts a new one there, a graph cannot."""
+    """Remove writes of a cache to a buffer of another shape: the network replaces the buffer, a graph cannot."""
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         to, value = node.args[:2]
         if not node.users and to.op == "get_attr":
@@ -295,10 +295,10 @@ def _without_mutation(module: fx.GraphModule) -> None:
 
 
 def _with_masks_like_queries(module: fx.GraphModule) -> None:
-    """Give attention its mask in the precision of the queries, also where the graph runs in another than it was traced.
+    """Cast attention masks to the precision of the queries, for a graph that runs in another one than it was traced in.
 
-    A mask that the code made for the queries has its precision written into the graph, and torch's fused kernels read a
-    mask of another one wrongly, without a word (torch 2.15, double queries with a float mask on the CPU).
+    The precision of a mask that the code made for the queries is fixed in the graph, and torch's fused kernels silently
+    misread a mask of another precision (torch 2.15, double queries with a float mask on the CPU).
     """
     for node in list(module.graph.nodes):
         if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
@@ -324,7 +324,7 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def _share_tensors(module: fx.GraphModule, twin: nn.Module, model: nn.Module) -> dict[str, str]:
-    """Let the graph module use the model's own tensors instead of the twin's."""
+    """Make the graph module use the model's own tensors instead of the twin's."""
     first_name: dict[int, str] = {}
     for name, tensor in named_tensors(twin).items():
         first_name.setdefault(id(tensor), name)

@@ -1,6 +1,6 @@
-"""Carry labels through an exported graph: one visit per node, a rule per operator; what has no rule locks.
+"""Carry labels through an exported graph: one visit per node, one rule per operator; without a rule, labels lock.
 
-The rules live in the `labels_*` modules by class of operator and are registered by name in `RULES`.
+The rules live in the modules of `pruners.channels.rules`, by kind of operator, and are registered by name in `RULES`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["RULES", "MacTerm", "Propagation", "always", "hint", "operator_name",
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
-"""Operator name as `operator_name` gives it -> rule."""
+"""Operator name, as returned by `operator_name` -> rule."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -37,7 +37,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def always(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule that also runs where nothing is labelled: it counts MACs, or makes labels."""
+    """Register a rule that also runs on unlabelled inputs, because it counts MACs or makes labels."""
 
     def register(function: Rule) -> Rule:
         function.runs_unlabelled = True  # type: ignore[attr-defined]
@@ -64,16 +64,16 @@ class Propagation:
     tensors : Mapping of str to Value
         Labelled parameters and float buffers by the name under which the graph fetches them.
     names : Mapping of str to str
-        The model's names of what the graph fetches.
+        Name of a tensor in the graph -> its name in the model.
     labels : Labels
         Shared by all walks through one network.
     policy : Policy
-        What to prune where there is a choice; choices that are made here are added to it.
+        What to prune where there is a choice; choices made here are added to it.
     computed : dict of str to str
         Parameter, by the name under which the graph fetches it -> node of the weight that is computed from it.
     evaluation : Propagation, optional
-        For a program in training mode the walk through that in evaluation mode: what may shrink in its outputs may do
-        so in those of training.
+        For a program in training mode, the walk through the one in evaluation mode: channels that may shrink in the
+        outputs of evaluation may shrink in those of training.
     outputs : list of (object, bool)
         After the walk, what the network returns and whether its channels stay.
     """
@@ -163,14 +163,14 @@ class Propagation:
         return self.refuse(labelled, f"{target} is unknown to the label engine")
 
     def _unlabelled(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Without labels only few rules have something to say."""
+        """Apply the few rules that also run without labels."""
         known = RULES.get(operator_name(node.target))
         if known is not None and getattr(known, "runs_unlabelled", False):
             return known(self, *args, **kwargs)
         return self.plain(node.meta.get("val"))
 
     def plain(self, val: Any) -> Any:
-        """Return a value without labels for what the exporter says of a node."""
+        """Return the unlabelled value for what the exporter recorded for a node."""
         if isinstance(val, Tensor):
             return Value(tuple(hint(size) for size in val.shape))
         if isinstance(val, (list, tuple)):
@@ -189,7 +189,7 @@ class Propagation:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor that the current node gives."""
+        """Shape of the tensor that the current node returns."""
         return tuple(hint(size) for size in self.node.meta["val"].shape)
 
     def refuse(self, values: Sequence[Value], reason: str) -> Any:
@@ -200,7 +200,7 @@ class Propagation:
         return self.plain(self.node.meta.get("val"))
 
     def part(self, value: Value, axis: int) -> None:
-        """Remember a part of an axis: its units are a group of their own, so that some of them stay."""
+        """Record a part of an axis: its units form a group of their own, so that some of them stay."""
         if any(slot.shape[axis] > 1 for slot in value.slots):
             self.parts.append((value, axis))
 
@@ -216,7 +216,7 @@ class Propagation:
                 self.labels.flag(slot, axes)
 
     def weigh(self, slots: Sequence[Tensor]) -> None:
-        """Remember what the current node sums over, where it computes with weights alone; see `Labels.weigh`."""
+        """Record what the current node sums over, if it computes with weights only; see `Labels.weigh`."""
         for slot in slots if self.node.name not in self.active else ():
             self.labels.weigh(slot)
 
@@ -226,7 +226,7 @@ class Propagation:
         return self.labels.inexact(slot for value in active for slot in value.slots)
 
     def flag_compared(self, values: Sequence[Value], axis: int) -> None:
-        """Flag what is compared with a weight along an axis: where a channel is masked, the weight is not zero."""
+        """Flag what is compared with a weight along an axis: a masked channel is zero, the weight is not."""
         if any(isinstance(item, fx.Node) and item.name not in self.active for item in self.node.args[: len(values)]):
             for value in values:
                 self.flag(value, [axis % len(value.shape)])
@@ -236,9 +236,9 @@ class Propagation:
         return self.labels.tie(slot, axes, Lock(f"{self.node.name} ties all its channels"))
 
     def mark_produced(self, slots: Sequence[Tensor]) -> None:
-        """Remember the labels of `slots` as made by the current node.
+        """Record the labels of `slots` as produced by the current node.
 
-        Where its weight is computed (masked, normalised), those of the parameter that it is computed from.
+        If its weight is computed (masked, normalised), record those of the parameter that it is computed from.
         """
         for slot in slots:
             for label in self._stored(slot).reshape(-1).tolist():
@@ -302,7 +302,7 @@ class Propagation:
     def _merge(
         self, axes: set[int], members: list[tuple[int, Tensor]], shapes: Sequence[tuple[int, ...]], *, wait: bool
     ) -> Tensor:
-        """Unite slots that meet on some axis; hold what meets a tensor that cannot shrink with it."""
+        """Unite slots that meet on some axis; tie or lock what meets a tensor that cannot shrink with it."""
         lock = Lock(f"{self.node.name} joins it with a tensor that cannot shrink")
         members = sorted(members, key=lambda member: -len(varying(member[1])))
         first = members[0][1]
@@ -329,9 +329,9 @@ def _holds(slot: Tensor, part: Tensor) -> bool:
 
 
 def operator_name(target: Any) -> str:
-    """Return the name of an operator without overload and in-place underscore, ATen's without namespace.
+    """Return the name of an operator without overload and in-place underscore, for ATen without namespace.
 
-    An empty string for what is not an operator.
+    Empty for anything but an operator.
     """
     if not isinstance(target, torch._ops.OpOverload):
         return ""

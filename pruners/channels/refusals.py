@@ -1,4 +1,4 @@
-"""Why torch.export refuses a network: the line of the user's code, and what helps."""
+"""Explain why torch.export refuses a network: the line of the user's code, and what helps."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def refusal(error: BaseException, network: nn.Module) -> str:
     Parameters
     ----------
     error : BaseException
-        As it was raised, with its traceback.
+        The exception as raised, with its traceback.
     network : Module
-        Tells which libraries networks are from: a line of theirs is named too, one of a helper library is not.
+        Tells which libraries its modules come from: their lines are named too, lines of helper libraries are not.
 
     Returns
     -------
     str
-        ``file:line: `source`: reason``; the reason alone where no line of the network is at fault.
+        ``file:line: `source`: reason``; the reason alone if no line of the network is at fault.
     """
     if unknown := re.search(r"Found <class '(.*?)'> in output, which is not a known type", str(error)):
         kind = unknown[1].rpartition(".")[2]
@@ -82,7 +82,7 @@ def _installed() -> list[Path]:
 
 
 def _short(path: str) -> str:
-    """Return a path relative to the present folder or to where libraries are installed, if it lies there."""
+    """Return a path relative to the current folder or to where libraries are installed, if it is inside one."""
     for root in (*_installed(), Path.cwd()):
         if Path(path).is_relative_to(root):
             return str(Path(path).relative_to(root))

@@ -1,4 +1,4 @@
-"""Regions of a program under a mode of their own (autocast, gradients), inlined where no label depends on the mode."""
+"""Inline regions of a program that run in their own mode (autocast, gradients), if no label depends on the mode."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["inline_regions"]
 
 
 def inline_regions(module: fx.GraphModule, *, training: bool) -> bool:
-    """Put the nodes of such regions in the place of the call, in place; return whether one was under autocast.
+    """Replace the calls of such regions by their nodes, in place; return whether one was under autocast.
 
-    Programs run in the precision of their tensors, outside of autocast, so that a region without autocast is an
-    ordinary one, and one under it runs in another precision than the network's. In evaluation mode a region without
-    gradients is ordinary too; in training mode that one is followed by a ``detach`` of each result, which keeps
-    gradients from going into it. Other regions stay calls.
+    Programs run in the precision of their tensors, without autocast: a region that disables autocast is ordinary code,
+    and one under autocast runs in another precision than in the network. In evaluation mode a region without gradients
+    is ordinary too; in training mode a ``detach`` of each of its results keeps gradients from flowing into it. Other
+    regions stay calls.
     """
     autocast = False
     for node in list(module.graph.nodes):

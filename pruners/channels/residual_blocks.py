@@ -1,4 +1,4 @@
-"""Residual blocks: branches ``f`` of ``x + f(x)`` that can be left out whole, so that the identity stays."""
+"""Residual blocks: branches ``f`` of ``x + f(x)`` that can be removed whole, leaving the identity."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ResidualBlock:
     Parameters
     ----------
     name : str
-        Path of the module that the branch is in (``"layer1.0"``); made unique with ``"#2"`` where one module has
-        several, as a transformer block has.
+        Path of the module that the branch is in (``"layer1.0"``); made unique with ``"#2"`` if one module has
+        several, as a transformer block does.
     addition : str
         Node of the graph that adds the branch to its input.
     stays : str
         Node whose value takes the place of the sum.
     tensors : frozenset of str
-        Parameters and buffers that nothing but the branch reads, by the model's names.
+        Parameters and buffers that only the branch reads, by the model's names.
     nodes : frozenset of str
         Nodes of the branch.
     """
@@ -42,12 +42,12 @@ class ResidualBlock:
 
 
 def find_blocks(program: Program, walk: Propagation, names: Collection[str]) -> tuple[ResidualBlock, ...]:
-    """Find the additions one operand of which is computed from the other one and from nothing else of the network.
+    """Find the additions with one operand computed from the other and from nothing else in the network.
 
     Parameters
     ----------
     names : collection of str
-        Of all parameters and buffers of the network. Those that the program does not read (a counter of batches)
+        Names of all parameters and buffers of the network. Those that the program does not read (a counter of batches)
         belong to the block that holds the rest of their layer.
     """
     nodes = list(program.module.graph.nodes)

@@ -1,4 +1,4 @@
-"""Where the feature maps of a group can be seen: nodes of the graph to tap, for criteria that look at activations."""
+"""Find the graph nodes that hold the feature maps of a group, to tap them for criteria that use activations."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Site:
     Parameters
     ----------
     node : str
-        Name of the node of `Graph.module` whose value it is.
+        Name of the node of `Graph.module` that computes the map.
     axis : int
         Channel axis of that value.
     indices : tuple of tuple of int
-        ``indices[unit]`` are the positions of a unit along `axis`; empty where the unit is not in this map.
+        ``indices[unit]`` are the positions of a unit along `axis`; empty if the unit is not in this map.
     examples : int, default=0
-        Axis of the batch: the second one of a map whose first axis is time.
+        Batch axis: the second one if the first axis of the map is time.
     """
 
     node: str
@@ -82,14 +82,14 @@ def find_sites(
 
 
 def _free_batch(module: fx.GraphModule) -> str | None:
-    """Return the name of the batch's size; None where the batch is not free."""
+    """Return the name of the dynamic batch size; None if the batch size is fixed."""
     inputs = (node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder")
     sizes: Iterator[Any] = (item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim)
     return next((str(size) for size in sizes if isinstance(size, torch.SymInt) and not is_concrete_int(size)), None)
 
 
 def _examples_axis(node: fx.Node, free: str | None) -> int:
-    """Return the first axis of the size that is the batch's; 0 where the batch is not free or there is none."""
+    """Return the first axis that has the dynamic batch size `free`; 0 if the batch size is fixed or no axis has it."""
     sizes: Sequence[Any] = node.meta["val"].shape if free is not None else ()
     return next((axis for axis, size in enumerate(sizes) if str(size) == free), 0)
 

@@ -24,11 +24,11 @@ class Survivors:
     Parameters
     ----------
     grouping : Grouping
-        Of the network.
+        Grouping of the network.
     names : sequence of str
-        Of its groups, in order.
+        Names of its groups, in order.
     plan : PruningPlan
-        Made for it.
+        A plan for the network.
     """
 
     def __init__(self, grouping: Grouping, names: Sequence[str], plan: PruningPlan) -> None:
@@ -42,7 +42,7 @@ class Survivors:
         self._see(grouping.walk.labels)
 
     def within(self, labels: Labels) -> Survivors:
-        """Return the same for labels that grew out of these (`Labels.fork`) and joined none of their classes."""
+        """Return the same for labels forked from these (`Labels.fork`) that joined none of their classes."""
         twin = copy.copy(self)
         twin._see(labels)
         return twin
@@ -73,7 +73,7 @@ class Survivors:
         return tuple(self.size(value, axis) for axis in value.axes)
 
     def cut(self, value: Value, tensor: Tensor) -> Tensor:
-        """Return what is left of a tensor: its values where they survive."""
+        """Return a tensor without the positions that are removed."""
         for axis in value.axes:
             stay = self.along(value, axis)
             if stay is not None:

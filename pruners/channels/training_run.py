@@ -1,4 +1,4 @@
-"""A training pass written down as it ran, for networks whose training path torch.export refuses."""
+"""Record a training pass as it runs, for networks whose training path torch.export refuses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["record_training"]
 
 
 def record_training(model: nn.Module, example: NetworkCall, *, seed: int) -> Program:
-    """Run a copy of `model` in training mode and write down its operators.
+    """Run a copy of `model` in training mode and record its operators.
 
-    What depends on values (a layer that is dropped at random) goes as it went in this run: the program shows which
-    tensors meet, and is not a network to run.
+    Anything that depends on values (a layer that is dropped at random) is recorded as it went in this run: the program
+    shows which tensors meet, and is not meant to be run.
 
     Parameters
     ----------
     example : NetworkCall
-        Its tensors of shape (batch, ...), on the model's device.
+        Tensors of shape (batch, ...), on the model's device.
     seed : int
         Seeds what the network draws.
 
@@ -35,7 +35,7 @@ def record_training(model: nn.Module, example: NetworkCall, *, seed: int) -> Pro
     twin = copy_of(model).train()
     tensors: dict[str, Tensor] = {**dict(twin.named_parameters()), **dict(twin.named_buffers())}
 
-    if example.batch == 1:  # BatchNorm trains on two values at least
+    if example.batch == 1:  # BatchNorm needs at least two values to train
         example = example.map(lambda item: torch.cat([item, item]))
 
     def run(own: dict[str, Tensor], given: tuple[Tensor, ...]) -> object:
@@ -56,7 +56,7 @@ def record_training(model: nn.Module, example: NetworkCall, *, seed: int) -> Pro
 
 
 def _fetched(module: fx.GraphModule, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Let the graph fetch the network's tensors, which it takes as its first inputs; return their names."""
+    """Make the graph fetch the network's tensors instead of taking them as its first inputs; return their names."""
     names: dict[str, str] = {}
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     for node, (name, tensor) in zip(inputs, tensors.items(), strict=False):

@@ -1,4 +1,4 @@
-"""Which layers stay whole, and why: nothing is left out of a graph without a word."""
+"""List the layers that stay whole, and why: nothing is left out silently."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["refusals", "whole_layers"]
 def whole_layers(
     labels: Labels, tensors: Mapping[str, Value], groups: Sequence[ChannelGroup], used: set[str]
 ) -> dict[str, str]:
-    """Find the layers that lose no channel of their own.
+    """Find the layers that lose none of their own channels.
 
-    A layer that makes channels is one where no group makes any that may be pruned; another one (a norm, a scale) is
-    one that no such group runs through.
+    A layer that produces channels is one of them if none of its groups may be pruned; any other layer (a norm, a
+    scale) if no prunable group runs through it.
 
     Parameters
     ----------
     labels : Labels
-        Closed.
+        Closed labels.
     tensors : Mapping of str to Value
         Labelled parameters by name.
     used : set of str
-        Those of them that the network computes with.
+        Names of the parameters that the network computes with.
 
     Returns
     -------
     dict of str to str
-        Path of the layer (the name of a parameter that no layer holds) -> the reason, largest layers first.
+        Path of the layer (or name of a parameter outside any layer) -> the reason, largest layers first.
     """
     makes: dict[str, str] = {}
     shrinks: set[str] = set()
@@ -63,9 +63,9 @@ def refusals(walk: Propagation, n_parameter_labels: int) -> dict[str, str]:
     Parameters
     ----------
     walk : Propagation
-        Its labels closed.
+        With closed labels.
     n_parameter_labels : int
-        Labels of parameters and buffers come first; a class is known by its smallest label.
+        Number of labels of parameters and buffers. They come first, and a class is known by its smallest label.
     """
 
     def touches(slot: Tensor) -> bool:

@@ -1,7 +1,8 @@
-"""Who turns numbers into counts: pure functions of scores, cost, target and constraints. Imports no torch.
+"""Decide how many units each group keeps, and which: pure functions of scores, cost, target and constraints.
 
-`choices` says what may be decided at all and `goal` what is asked; `decisions` says how many units each group keeps and
-`units` which ones. Every decision is an order of legal steps (`moves`) that `landing` follows until the budget is met.
+`choices` lists the legal counts and `goal` turns a target into a budget; `decisions` says how many units each group
+keeps and `units` which ones. Every decision but `exact` is an order of legal steps (`moves`) that `landing` follows
+until the budget is met. Imports no torch.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Residual blocks that go whole: which may, and which do before units take a network the rest of the way."""
+"""Residual blocks that are removed whole: which may go, and which go before any units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Block", "groups_inside", "held_blocks", "removed_blocks", "without_b
 
 
 class Block(Protocol):
-    """A residual branch, as `pruners.channels.residual_blocks.ResidualBlock`."""
+    """A residual branch, such as `pruners.channels.residual_blocks.ResidualBlock`."""
 
     @property
     def name(self) -> str:
@@ -27,10 +27,10 @@ class Block(Protocol):
 
 
 def held_blocks(blocks: Iterable[Block], groups: tuple[ChannelGroup, ...], constraints: Constraints) -> dict[str, str]:
-    """Return which blocks the constraints hold, and by which layer's group.
+    """Return which blocks the constraints keep, and because of which group.
 
-    A block stays if it has a layer that is to stay whole (``exclude``, with all that share its channels) or whose
-    width is given (``bounds``). Floors of units (``min_units``, ``min_fraction``) are those of layers that stay.
+    A block is kept if one of its layers must stay whole (``exclude``, with all that share its channels) or has bounds
+    on its width (``bounds``). Floors on units (``min_units``, ``min_fraction``) apply to layers that stay.
 
     Returns
     -------
@@ -50,13 +50,13 @@ def held_blocks(blocks: Iterable[Block], groups: tuple[ChannelGroup, ...], const
 
 
 def groups_inside(groups: Iterable[ChannelGroup], blocks: Iterable[Block]) -> frozenset[str]:
-    """Return the names of the groups that go whole with `blocks`: all that has their channels is in these."""
+    """Return the names of the groups that go with `blocks`: those with all their members inside the blocks."""
     gone = frozenset().union(*(block.tensors for block in blocks))
     return frozenset(group.name for group in groups if all(member.path in gone for member in group.members))
 
 
 def without_blocks(choices: Choices, inside: Collection[str]) -> Choices:
-    """Return the choices that are left when the groups `inside` removed blocks are no longer there."""
+    """Return the choices that are left without the groups `inside` removed blocks."""
     return Choices(
         {name: legal for name, legal in choices.legal.items() if name not in inside},
         {name: size for name, size in choices.forced.items() if name not in inside},
@@ -69,21 +69,21 @@ def removed_blocks(
     choices: Choices,
     budget: Callable[[Collection[str]], Budget],
 ) -> tuple[str, ...]:
-    """Return which blocks go, before units do: structures fall in the order of their scores, blocks before units.
+    """Return which blocks to remove before any units, lowest score first.
 
-    The block of the lowest score goes next, unless the units below that score are enough to meet the budget, and
-    unless the network without it lands below the budget: that block stays, since units land closer. Where units
-    cannot make up for the blocks that stay, more blocks go all the same, lowest first, and of these and the others the
-    highest come back while the budget can still be met.
+    The lowest-scored block goes next, until the units that score below it are enough to meet the budget. A block stays
+    if the network without it would land below the budget, since units land closer. If units cannot make up for the
+    blocks that stay, more blocks go, lowest first; then removed blocks come back, highest first, while the budget can
+    still be met.
 
     Parameters
     ----------
     scales : Mapping of str to float
         Score of each block that may go.
     scores : Mapping of str to sequence of float
-        Of the units of each of ``choices.movable``, comparable with those of the blocks.
+        Scores of the units of each of ``choices.movable``, comparable with those of the blocks.
     choices : Choices
-        What may be decided of units.
+        The legal counts of units.
     budget : callable
         ``budget(removed)``: the budget of the network without these blocks.
 
@@ -113,7 +113,7 @@ def removed_blocks(
 
 
 def _counts_above(scale: float, scores: Mapping[str, Sequence[float]], choices: Choices) -> dict[str, int]:
-    """Return the counts when the units that score less than `scale` go, as far as is legal."""
+    """Return the counts without the units that score less than `scale`, as far as is legal."""
     counts = choices.ceiling
     for name in choices.movable:
         left = sum(value >= scale for value in scores[name])

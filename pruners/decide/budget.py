@@ -1,4 +1,4 @@
-"""`Budget`: a cost that a decision lands at or below."""
+"""`Budget`: a limit on a cost that a decision lands at or below."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pruners.errors import TargetError
 __all__ = ["Budget", "TimeLimit", "stays_whole", "time_budget"]
 
 _NAMED = 3
-"""Layers that a message names."""
+"""Most layers that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
-    """The most nanoseconds of one call that a latency table may predict.
+    """A limit on the predicted latency of one call.
 
     Parameters
     ----------
     model : LatencyModel
-        Predicts them.
+        Predicts the latency.
     limit_ns : float
-        The most.
+        The limit, in nanoseconds.
     gone : Mapping of str to int
-        Counts of residual blocks that are left out, and of the groups that go with them: all 0.
+        Counts, all 0, of residual blocks that are left out and of the groups that go with them.
     """
 
     model: LatencyModel
@@ -41,23 +41,23 @@ class TimeLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A cost of kept counts, and the most that it may be.
+    """A cost as a function of kept counts, and its limit.
 
     Parameters
     ----------
     cost : callable
-        ``cost(counts)`` of a whole network whose groups keep `counts` units; groups that are not named are whole.
-        Where it is not a time, it does not fall when a count grows.
+        ``cost(counts)`` of a whole network whose groups keep `counts` units; groups not named are whole. Unless it is
+        a time, it does not fall as a count grows.
     limit : float
         In the unit of `cost`.
     of : str
-        What is counted, as a user calls it.
+        What is counted, in the user's terms.
     tolerance : float
         A decision that lands below the limit by less than this share of the dense cost has landed on it.
     dense_cost : float, optional
-        Cost of the whole network where that is not ``cost({})``: blocks are left out in every `cost`.
+        Cost of the whole network if that is not ``cost({})`` because `cost` always leaves blocks out.
     times : tuple of TimeLimit
-        What `cost` comes from, where it is a predicted time: the largest of them all as a share of its limit.
+        The limits behind `cost` if it is a predicted time: the largest time as a share of its limit.
     whole : Mapping of str to str, optional
         Layers that stay whole, and why; the largest first.
     """
@@ -81,7 +81,7 @@ class Budget:
 
     @property
     def known_blocks(self) -> tuple[str, ...]:
-        """Names of the residual blocks whose absence every latency model knows."""
+        """Names of the residual blocks whose removal every latency model covers."""
         models = [each.model for each in self.times]
         return tuple(name for name in (models[0].blocks if models else ()) if all(name in m.blocks for m in models))
 
@@ -90,7 +90,7 @@ class Budget:
         return (self.limit - self.cost(counts)) / self.dense
 
     def landed(self, counts: Mapping[str, int]) -> bool:
-        """Return whether `counts` cost no more than the limit, and less by no more than the tolerance."""
+        """Return whether `counts` cost no more than the limit, and are within the tolerance of it."""
         return 0 <= self.slack(counts) < self.tolerance
 
     def require_reachable(self, choices: Choices, blocks: Collection[str] = ()) -> None:
@@ -99,14 +99,14 @@ class Budget:
         Parameters
         ----------
         choices : Choices
-            What may be decided.
+            The legal counts.
         blocks : collection of str
-            Residual blocks that may go; the latency models know them.
+            Residual blocks that may be removed; the latency models cover them.
 
         Raises
         ------
         TargetError
-            It does not; the message says how far one can get.
+            It does not; the message says what can be reached.
         """
         for each in self.times:
             dense = each.model.time_ns()
@@ -130,7 +130,7 @@ class Budget:
 
 
 def time_budget(times: Iterable[TimeLimit], whole: Mapping[str, str] | None = None) -> Budget:
-    """Return the budget that is met where all times are.
+    """Return the budget that is met if all time limits are.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def time_budget(times: Iterable[TimeLimit], whole: Mapping[str, str] | None = No
 
 
 def stays_whole(whole: Mapping[str, str]) -> str:
-    """Name the largest layers that stay whole, and why, as the end of a message; empty where there are none."""
+    """Name the largest layers that stay whole, and why, as the end of a message; empty if there are none."""
     if not whole:
         return ""
     named = [f"{layer!r} ({reason})" for layer, reason in islice(whole.items(), _NAMED)]

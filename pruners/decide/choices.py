@@ -1,4 +1,4 @@
-"""What may be decided at all: the legal kept counts of each free group, after exclusions, floors and alignment."""
+"""The legal kept counts of each free group, after exclusions, floors and alignment."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Choices:
     Parameters
     ----------
     legal : Mapping of str to tuple of int
-        Ascending, at least one. The last one is the present size of the group, so that "leave it whole" is legal,
-        unless the group is in `forced`.
+        Ascending, at least one. The last is the group's present size, so that "leave it whole" is legal, unless the
+        group is in `forced`.
     forced : Mapping of str to int
-        Present size of each group that has to lose units whatever the target.
+        Present size of each group that must lose units whatever the target.
     """
 
     legal: Mapping[str, tuple[int, ...]]
@@ -55,12 +55,12 @@ class Choices:
         return tuple(name for name, counts in self.legal.items() if len(counts) > 1 or name in self.forced)
 
     def allow(self, counts: Mapping[str, int]) -> bool:
-        """Return whether every group has a legal count; groups that `counts` leaves out are at their present size."""
+        """Return whether every group has a legal count; groups missing from `counts` are at their present size."""
         whole = self.whole
         return all(counts.get(name, whole[name]) in legal for name, legal in self.legal.items())
 
     def nearest(self, name: str, wanted: float) -> int:
-        """Return the legal count of group `name` next to `wanted`; of two equally near ones the smaller."""
+        """Return the legal count of group `name` nearest `wanted`; the smaller of two equally near ones."""
         return min(self.legal[name], key=lambda count: (abs(count - wanted), count))
 
     def above(self, name: str, count: int) -> int | None:
@@ -82,29 +82,30 @@ class Choices:
         return Choices(legal, {name: size for name, size in present.items() if size != legal[name][-1]})
 
     def at_least(self, counts: Mapping[str, int]) -> Choices:
-        """Return the same choices with the floor raised to `counts` (legal ones)."""
+        """Return the same choices with the floors raised to `counts` (legal counts)."""
         legal = {name: tuple(c for c in legal if c >= counts.get(name, 0)) for name, legal in self.legal.items()}
         return Choices(legal, self.forced)
 
 
 def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choices:
-    """Return which counts every prunable, not excluded group may be brought to.
+    """Return the legal counts of every prunable group that is not excluded.
 
-    A count is legal when it is the whole group, or at least the floor ``max(min_units, ceil(min_fraction * n_units))``
-    (never less than the group itself demands) and, in channels of every layer that makes them, a multiple of
+    A count is legal if it is the whole group, or at least the floor ``max(min_units, ceil(min_fraction * n_units))``
+    (never less than the group itself requires) and, in channels of every layer that makes them, a multiple of
     ``multiple_of``. A group with fewer channels than the multiple, or whose units have unequal numbers of channels,
-    therefore has no aligned count and stays whole. ``bounds`` then leave the counts between
-    ``ceil(least * n_units)`` and ``floor(most * n_units)``; with a most of 1 the whole group stays legal.
-    Groups of one unit are not listed, nor with ``exact_only`` those whose removal differs from masking.
+    therefore has no aligned count and stays whole. ``bounds`` then keep only the counts between
+    ``ceil(least * n_units)`` and ``floor(most * n_units)``; if ``most`` is 1, the whole group stays legal.
+    Groups of one unit are not listed, nor, with ``exact_only``, groups whose removal differs from masking.
 
     Raises
     ------
     SelectorError
-        A pattern of ``constraints.exclude`` or ``constraints.bounds`` matches nothing, or only what cannot be bounded.
+        A pattern of ``constraints.exclude`` or ``constraints.bounds`` matches nothing, or only groups that cannot be
+        bounded.
     TargetError
         No count of a group lies within its bounds.
     NothingToPruneError
-        Every group is fixed or excluded, or has the whole as its only legal count.
+        Every group is fixed or excluded, or its only legal count is its size.
     """
     groups = tuple(groups)
     excluded, whole = excluded_groups(groups, constraints.exclude), frozenset(constraints.whole)
@@ -146,7 +147,7 @@ def _legal_counts(group: ChannelGroup, constraints: Constraints) -> tuple[int, .
 def _bounds_of(
     groups: tuple[ChannelGroup, ...], bounds: Mapping[str, tuple[float, float]], free: list[str]
 ) -> dict[str, tuple[str, tuple[float, float]]]:
-    """Return for each free group that a pattern names that pattern and its shares; the last pattern decides."""
+    """Return the pattern that bounds each free group, and its shares; the last matching pattern decides."""
     bounds_of: dict[str, tuple[str, tuple[float, float]]] = {}
     for pattern, hits in groups_by_pattern("bounds", bounds, groups).items():
         bounded = [name for name in hits if name in free]
@@ -174,7 +175,7 @@ def _within(
 
 
 def _aligned_step(group: ChannelGroup, multiple_of: int) -> int | None:
-    """Return how many units make a multiple in every producing layer; None where units differ in channels."""
+    """Return how many units make a multiple in every producing layer; None if units differ in channels."""
     if multiple_of == 1:
         return 1
     step = 1

@@ -1,4 +1,4 @@
-"""How many units each group keeps when no ranking across groups is asked: by given ratios, or along a curve."""
+"""How many units each group keeps without ranking across groups: by given ratios, or along a curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ratio_counts(choices: Choices, groups: Iterable[ChannelGroup], ratios: Mappi
     """Return the kept counts for given ratios.
 
     ``kept = floor(n_units * (1 - removed))`` as in Li et al. 2017, then the nearest legal count; constraints win over
-    ratios. Groups that no pattern names stay whole.
+    ratios. Groups that no pattern matches stay whole.
 
     Raises
     ------
@@ -41,9 +41,9 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
     """Follow a curve from the whole network (strength 0) to the smallest (1) until the budget is met.
 
     The weakest strength that meets the budget is found by bisection; each count is the nearest legal one to
-    ``fraction * size``. Rounding makes many groups step at once, so afterwards each group is given back one legal step
-    while the budget still holds, the groups that lie furthest below their fraction first. No group is more than
-    that one step above its fraction's count, unless the landing takes more.
+    ``fraction * size``. Rounding makes many groups step at once, so each group is then given back one legal step while
+    the budget still holds, groups furthest below their fraction first. No group ends more than that one step above its
+    fraction's count, unless landing on the budget takes more.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The decisions by name: how many units each group keeps, given scores, what is legal, and a budget."""
+"""The decisions by name: how many units each group keeps, given scores, legal counts and a budget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["decide", "decision_names"]
 
 
 class _Decision(NamedTuple):
-    """An order of moves, and whether it is to keep groups alike when units are given back."""
+    """An order of moves, and whether groups must stay even when units are given back."""
 
     order: Callable[[Choices, Mapping[str, Sequence[float]], Budget], Moves]
     even: bool
@@ -54,32 +54,32 @@ def decide(
     """Return how many units each group keeps.
 
     ========= ===========================================================================================
-    local     the same fraction of every group; scores rank within a group and settle who takes an odd step
+    local     the same fraction of every group; scores rank within a group and break ties between groups
     uniform   the same fraction of every group; scores are not read (`pruners.decide.units` says which stay)
     global    one threshold for all units of the network
-    greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average; within
-              a predicted time those of the lowest score for the time that they take
+    greedy    the lowest-scored units of the network (with aligned counts, the lowest blocks on average); for a
+              predicted time, the lowest score per time saved
     exact     the highest sum of kept scores within a predicted time (`pruners.decide.exact.plan`)
     ========= ===========================================================================================
 
-    `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal
-    steps are so small, by less than the budget's tolerance; `pruners.decide.landing.landing_of` says how closely.
-    The same arguments give the same counts.
+    `global` and `greedy` differ only if not every count is legal. All land at or below the budget, by less than its
+    tolerance if legal steps are small enough; `pruners.decide.landing.landing_of` says how closely. The same arguments
+    give the same counts.
 
     Parameters
     ----------
     name : str
         One of `decision_names`, or ``exact``.
     choices : Choices
-        What may be decided; for a later step ``choices.left(counts)``.
+        The legal counts; for a later step ``choices.left(counts)``.
     scores : Mapping of str to sequence of float
         One number per present unit of each of ``choices.movable``; low goes first.
     budget : Budget
         What the network may cost.
     max_removed : int, optional
-        Stop after this many units (at least one legal step is made), be the budget met or not.
+        Stop after this many units (but at least one legal step), whether or not the budget is met.
     classes : iterable of collection of str, optional
-        Rank only within each class of groups, and take the same share of units from every class
+        Rank only within each class of groups, and remove the same share of units from every class
         (`pruners.decide.isomorphic`).
 
     Returns

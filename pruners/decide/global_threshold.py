@@ -1,4 +1,4 @@
-"""Global threshold: one number for all units of all groups; what scores no more than it goes."""
+"""Global threshold: remove the units of all groups that score no more than one threshold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ __all__ = ["global_moves"]
 
 
 def global_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Moves:
-    """Raise one threshold over all units of all groups; what scores no more than it falls.
+    """Raise one threshold over all units of all groups; units that score no more than it go.
 
-    Each group goes to the legal count next to the number of its units above the threshold (the smaller of two equally
-    near ones). Units that score alike would fall together; they fall one by one instead, from all groups in equal
-    shares.
+    Each group goes to the legal count nearest the number of its units above the threshold (the smaller of two equally
+    near ones). Units with equal scores would go together; they go one by one instead, in equal shares from all groups.
 
     Parameters
     ----------
     choices : Choices
-        What may be decided; see `pruners.decide.choices.Choices`.
+        The legal counts; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice, comparable between groups; low goes first.
     """
@@ -31,6 +30,6 @@ def global_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Mov
         if len(legal) > 1:
             ascending = ascending_scores(choices, scores, name)
             middles = (np.array(legal[:0:-1]) + np.array(legal[-2::-1])) // 2
-            # With `middle` units above the threshold the smaller count is next: the last unit to fall before decides.
+            # With `middle` units above the threshold the smaller count is nearest: the last unit to go sets the key.
             keys[name] = ascending[len(ascending) - middles - 1]
     return moves_by(choices, keys)

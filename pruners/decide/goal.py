@@ -1,4 +1,4 @@
-"""What a target and its constraints ask of a network: choices, a budget, and how much one removal may take."""
+"""Turn a target and its constraints into legal choices, a budget, and a limit on one removal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Costed", "budget_of", "fast_choices", "goal_of", "removal_limit", "r
 
 
 class Costed(Protocol):
-    """A network whose costs are known for any kept counts and removed blocks, as `pruners.graph.Graph`."""
+    """A network whose costs are known for any kept counts and removed blocks, such as `pruners.graph.Graph`."""
 
     @property
     def groups(self) -> tuple[ChannelGroup, ...]:
-        """All groups of channels."""
+        """All channel groups."""
 
     @property
     def whole(self) -> Mapping[str, str]:
@@ -40,17 +40,17 @@ class Costed(Protocol):
         """Bytes of all parameters and buffers."""
 
     def activation_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
-        """Bytes of the results of convolutions, linear layers and matrix products, for one example."""
+        """Bytes of the outputs of convolutions, linear layers and matrix products, for one example."""
 
 
 def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Budget:
-    """Return the budget of a target that is a share of a cost, for a network without some of its residual blocks.
+    """Return the budget of a target that is a share of a cost, for the network without some residual blocks.
 
     Raises
     ------
     TargetError
-        The target gives ratios, that cost nothing; its latency table is of another network, or knows no network without
-        these blocks.
+        The target gives ratios, which have no budget; or its latency table is for another network, or does not cover
+        the network without these blocks.
     """
     if target.table is not None:
         return _time_budget(target, graph, blocks)
@@ -92,10 +92,10 @@ def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budg
 
 
 def fast_choices(choices: Choices, budget: Budget) -> Choices:
-    """Return the choices without counts that cost more time than a larger one, whatever the other groups keep.
+    """Return the choices without counts that are slower than a larger one, whatever the other groups keep.
 
-    Where channels off a multiple run in a slower kernel, 17 of them take longer than 32. A budget of another cost
-    leaves all counts in.
+    If channels off a multiple run in a slower kernel, 17 of them take longer than 32. A budget of another cost keeps
+    all counts.
     """
     factors: dict[str, set[tuple[BlockCount, int]]] = {}
     for limit in budget.times:
@@ -103,7 +103,7 @@ def fast_choices(choices: Choices, budget: Budget) -> Choices:
             factors.setdefault(factor.group, set()).add((factor, limit.model.block))
     legal = dict(choices.legal)
     for name, counts in choices.legal.items():
-        # Numbers of blocks do not fall when a count grows.
+        # Without `off`, block counts never fall as a count grows.
         if any(factor.off for factor, _ in factors.get(name, ())):
             filled = np.array([[factor(count, block) for factor, block in factors[name]] for count in counts])
             slower = [
@@ -115,11 +115,10 @@ def fast_choices(choices: Choices, budget: Budget) -> Choices:
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:
-    """Return what may be decided, and the budget.
+    """Return the legal choices and the budget.
 
-    Under a target of speed, counts that are slower than larger ones are left out (`fast_choices`). Ratios become a
-    budget of units in which each group's own count is its floor, so that a method that removes step by step ends there
-    too.
+    For a speed target, counts that are slower than larger ones are left out (`fast_choices`). Ratios become a budget
+    in units with each group's own count as its floor, so that a method that removes step by step ends there too.
 
     Raises
     ------
@@ -140,7 +139,7 @@ def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Ch
 
 
 def removal_limit(constraints: Constraints, choices: Choices) -> int | None:
-    """Return how many units one removal may take, of a network whose free groups are `choices`; None without limit.
+    """Return how many units one removal may take from the free groups in `choices`; None if unlimited.
 
     The smaller of ``max_units_per_step`` and the rounded-down ``max_fraction_per_step`` of all their units, at least 1.
     """
@@ -153,7 +152,7 @@ def removal_limit(constraints: Constraints, choices: Choices) -> int | None:
 
 
 def require_one_removal(constraints: Constraints, choices: Choices, counts: Mapping[str, int]) -> None:
-    """Check that a method that removes once may take `counts` in one step.
+    """Check that a method that prunes only once may reach `counts` in one step.
 
     Raises
     ------

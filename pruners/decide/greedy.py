@@ -1,9 +1,9 @@
-"""Greedy: the lowest-scored units of the whole network go, a step at a time; for a target of time those that cost most.
+"""Greedy: remove the lowest-scored units of the network step by step; for a latency target, by score per time saved.
 
 References
 ----------
-Shen et al., "Structural Pruning via Latency-Saliency Knapsack" (HALP), NeurIPS 2022, arXiv:2210.06659 (importance for
-each unit of time); Dantzig, "Discrete-Variable Extremum Problems", Operations Research 5, 1957 (the knapsack's ratio).
+Shen et al., "Structural Pruning via Latency-Saliency Knapsack" (HALP), NeurIPS 2022, arXiv:2210.06659 (importance per
+unit of time); Dantzig, "Discrete-Variable Extremum Problems", Operations Research 5, 1957 (the knapsack's ratio).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Keys = NDArray[np.float64]
 def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]], budget: Budget) -> Moves:
     """Take the legal step whose units score lowest on average, whatever its group.
 
-    With every count legal that is one unit a move, lowest first. With alignment the units of a block go together.
-    Units that score alike fall from all groups in equal shares.
+    If every count is legal, that is one unit per move, lowest first. With alignment, the units of a block go together.
+    Units with equal scores go in equal shares from all groups.
 
-    Where the budget is a predicted time the step goes first whose units score lowest *for the time that it saves*, as
-    that is in the network of the steps before it: a layer's time depends on both its sides. Of several times, each as
-    a share of its limit, the sum counts.
+    If the budget is a predicted time, the step whose units score lowest *per time saved* goes first. The time saved is
+    that in the network after the previous steps, since a layer's time depends on both its sides. Several times are
+    summed, each as a share of its limit.
 
     Parameters
     ----------
     choices : Choices
-        What may be decided; see `pruners.decide.choices.Choices`.
+        The legal counts; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice, comparable between groups; low goes first.
     budget : Budget
@@ -57,7 +57,7 @@ def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]], budget
 def greedy_counts(
     choices: Choices, scores: Mapping[str, Sequence[float]], budget: Budget, *, max_units: int | None = None
 ) -> dict[str, int]:
-    """Remove lowest-scored units until the budget is met or `max_units` are gone; see `greedy_moves` and `land`.
+    """Remove the lowest-scored units until the budget is met or `max_units` are gone; see `greedy_moves` and `land`.
 
     Raises
     ------
@@ -73,10 +73,10 @@ def _order_by_time(
     cost: Callable[[Mapping[str, int]], float],
     neighbours: Mapping[str, frozenset[str]],
 ) -> dict[str, Keys]:
-    """Return for each move its place in the order of scores for each unit of time saved.
+    """Return the place of each move in the order of score per unit of time saved.
 
-    A step that saves nothing waits until steps of other groups, or the next one of its own, make it pay: its units are
-    counted with those of the next step down that saves time.
+    A step that saves no time waits until steps of other groups, or the next one of its own, make it pay off: its units
+    are counted with those of the next step down that saves time.
     """
     counts = choices.ceiling
     order = {name: np.full(len(values), np.inf) for name, values in means.items()}
@@ -108,7 +108,7 @@ def _cheapest_step(
     cost: Callable[[Mapping[str, int]], float],
     present: float,
 ) -> tuple[float, int]:
-    """Return the score lost for each unit of time by the next step of a group that saves time, and its moves."""
+    """Return the score lost per unit of time by a group's next step that saves time, and its number of moves."""
     legal = choices.legal[name]
     at, lost = legal.index(counts[name]), 0.0
     for below in range(at - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Isomorphic groups: those that are built alike, and whose scores therefore compare."""
+"""Isomorphic groups: groups that are built alike, so that their scores are comparable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Structure: TypeAlias = frozenset[tuple[tuple[str, int, tuple[int, ...], bool], i
 
 
 def tensor_kinds(model: nn.Module) -> dict[str, str]:
-    """Return for each parameter and buffer of `model` what it is: class of its module and own name.
+    """Return the kind of each parameter and buffer of `model`: the class of its module and its own name.
 
     Examples
     --------
@@ -31,22 +31,22 @@ def tensor_kinds(model: nn.Module) -> dict[str, str]:
 
 
 def isomorphic_classes(groups: Iterable[ChannelGroup], kinds: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """Put groups together whose members are the same kinds of axes.
+    """Put groups whose members are the same kinds of axes into one class.
 
-    Two groups are in one class when the multisets of their members' (kind of tensor, axis, positions a unit takes,
+    Two groups are in one class if the multisets of their members' (kind of tensor, axis, positions a unit takes,
     whether the axis makes the channels) are equal: all first convolutions of a residual stage's blocks, all hidden
     layers of a transformer's MLPs, but not these with its embedding. Sizes do not matter. `decide` with these classes
-    ranks only inside each one and takes the same share of units from all.
+    ranks only within each class and removes the same share of units from all.
 
-    The paper compares the graphs of the layers that a group joins and calls the groups alike when these are
-    isomorphic. Compared are the layers of a group here, not how they follow one another.
+    The paper compares the graphs of the layers that a group joins, and calls groups alike if these are isomorphic.
+    Here only the layers of a group are compared, not how they follow one another.
 
     Parameters
     ----------
     groups : iterable of ChannelGroup
-        Of a traced network.
+        Groups of a traced network.
     kinds : Mapping of str to str
-        What each parameter and buffer is, as `tensor_kinds` of the model.
+        Kind of each parameter and buffer, from `tensor_kinds`.
 
     Returns
     -------

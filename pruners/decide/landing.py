@@ -17,11 +17,11 @@ _NEIGHBOURS = 2000
 
 
 def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: bool = False) -> dict[str, int]:
-    """Make the first moves, as few as meet the budget; then give back what still fits.
+    """Make the fewest first moves that meet the budget, then give back the steps that still fit.
 
-    Moves are undone last first, while the budget holds. In the end no group can take one step up. Where the landing is
-    ``budget.tolerance`` or more below the limit all the same, single steps are exchanged (one group down, another one
-    up) as long as that lands closer.
+    Moves are undone, last first, while the budget holds. In the end no group can take one step up. If the landing is
+    still ``budget.tolerance`` or more below the limit, single steps are exchanged (one group down, another one up) as
+    long as that lands closer.
 
     Parameters
     ----------
@@ -30,9 +30,10 @@ def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: 
     budget : Budget
         What the network may cost.
     max_removed : int, optional
-        Stop after this many units (at least one move is made), be the budget met or not.
+        Stop after this many units (but at least one move), whether or not the budget is met.
     even : bool
-        Give back to each group one step at most, unless the landing takes more: for orders that keep groups alike.
+        Give back at most one step to each group, unless landing on the budget takes more; for orders that keep groups
+        even.
 
     Returns
     -------
@@ -90,9 +91,9 @@ def _exchange(choices: Choices, budget: Budget, counts: dict[str, int], max_remo
 def _closest_neighbour(
     choices: Choices, budget: Budget, counts: Mapping[str, int], max_removed: int | None
 ) -> dict[str, int] | None:
-    """Return the neighbour that lands closest, or the first that lands on the budget; None where none is closer.
+    """Return the neighbour that lands closest, or the first that lands on the budget; None if none is closer.
 
-    Neighbours are tried in the order of where they would land if the costs of their two steps just added up.
+    Neighbours are tried nearest the limit first, as if the costs of their two steps simply added up.
     """
     down = {name: smaller for name in choices.legal if (smaller := choices.below(name, counts[name])) is not None}
     up = {name: larger for name in choices.legal if (larger := choices.above(name, counts[name])) is not None}
@@ -119,7 +120,7 @@ def _closest_neighbour(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landing:
-    """Where counts land, beside what was asked.
+    """Where counts land, compared with what was asked.
 
     Parameters
     ----------
@@ -128,12 +129,12 @@ class Landing:
     asked, kept : float
         Shares of the dense cost: the limit, and what the counts cost.
     step : str
-        The group whose next larger legal count costs least, or what else could be taken back; empty when every group is
-        at its largest.
+        The group whose next larger legal count costs least, or another step that could be undone; empty if every group
+        is at its largest.
     above : float
-        Share of the dense cost with that step; infinite when there is none.
+        Share of the dense cost with that step; infinite if there is none.
     close : bool
-        True at or below the limit by less than the budget's tolerance.
+        Whether the cost is at the limit, or below it by less than the budget's tolerance.
     """
 
     of: str
@@ -144,7 +145,7 @@ class Landing:
     close: bool
 
     def __str__(self) -> str:
-        """Return in one sentence what was asked, where it landed, and why no closer."""
+        """Return in one sentence what was asked, where it landed, and why not closer."""
         summary = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
         if self.close:
             return summary
@@ -156,7 +157,7 @@ class Landing:
 def landing_of(
     choices: Choices, counts: Mapping[str, int], budget: Budget, others: Mapping[str, float] | None = None
 ) -> Landing:
-    """Return where `counts` land; groups that they do not name are at their present size.
+    """Return where `counts` land; groups missing from `counts` are at their present size.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def landing_of(
     budget : Budget
         The limit and what counts cost.
     others : Mapping of str to float, optional
-        What the network would cost after steps up that are not a group's, by their names.
+        Cost of the network after steps up other than those of groups, by name.
     """
     full = choices.whole | dict(counts)
     steps = {name: choices.above(name, count) for name, count in full.items() if name in choices.legal}

@@ -1,4 +1,4 @@
-"""`LatencyModel`: the time of a call as a function of kept counts, as a latency table gives it."""
+"""`LatencyModel`: the latency of one call as a function of kept counts, from a latency table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
 
 @dataclass(frozen=True, slots=True)
 class BlockCount:
-    """How many blocks of channels a group fills in a layer, or those that another kernel computes one by one.
+    """Number of channel blocks a group fills in a layer, or of channels run by a slower kernel off the multiple.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class BlockCount:
     width : int
         Channels of one unit.
     off : int
-        If not 0: no block where the channels are a multiple of it; else parts of a block count as parts.
+        If not 0: the number is 0 if the channels are a multiple of it, otherwise partial blocks count as fractions.
     """
 
     group: str
@@ -27,7 +27,7 @@ class BlockCount:
     off: int = 0
 
     def __call__(self, count: int, block: int) -> float:
-        """Return the number where `count` units are kept."""
+        """Return the number of blocks if `count` units are kept."""
         channels = self.width * count
         if self.off:
             return channels / block if channels % self.off else 0.0
@@ -36,7 +36,7 @@ class BlockCount:
 
 @dataclass(frozen=True, slots=True)
 class LatencyTerm:
-    """Nanoseconds for each product of one or two numbers of blocks.
+    """Nanoseconds per block, or per product of two block counts.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ class LatencyModel:
     block : int
         Channels that the runtime computes together: other counts cost as much as the next multiple.
     base_ns : float
-        Nanoseconds whatever the counts.
+        Constant part, in nanoseconds.
     terms : tuple of LatencyTerm
-        What is added to it.
+        Terms added to `base_ns`.
     sizes : Mapping of str to int
         Units of each group; 1 for each block.
     blocks : Mapping of str to tuple of str
-        Residual blocks whose absence the table knows, and the groups that go with each. A count of 0 is a block that
-        is left out.
+        Residual blocks whose removal the table covers, and the groups that go with each. A count of 0 leaves a block
+        out.
     """
 
     backend: str
@@ -82,11 +82,11 @@ class LatencyModel:
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def without(self, blocks: Collection[str]) -> dict[str, int]:
-        """Return the counts, all 0, of some blocks and of the groups that go with them."""
+        """Return the counts, all 0, of `blocks` and of the groups that go with them."""
         return {name: 0 for block in blocks for name in (block, *self.blocks[block])}
 
     def neighbours(self) -> dict[str, frozenset[str]]:
-        """Return for each group those whose counts change what a unit of it costs."""
+        """Return for each group the other groups whose counts change the cost of its units."""
         shared: dict[str, set[str]] = {}
         for term in self.terms:
             names = {factor.group for factor in term.factors}
@@ -95,7 +95,7 @@ class LatencyModel:
         return {name: frozenset(names - {name}) for name, names in shared.items()}
 
     def time_ns(self, counts: Mapping[str, int] | None = None) -> float:
-        """Return nanoseconds of one call; groups that are not named are whole."""
+        """Return the latency of one call in nanoseconds; groups not named are whole."""
         full = {**self.sizes, **(counts or {})}
         full |= self.without([block for block in self.blocks if not full[block]])
         total = self.base_ns

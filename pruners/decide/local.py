@@ -1,4 +1,4 @@
-"""Local: the same fraction of every group, the scores deciding only who takes the odd step."""
+"""Local: keep the same fraction of every group; scores only break ties between groups."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["local_moves"]
 
 
 def local_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Moves:
-    """Go down the curve ``kept = fraction * n_units``; of groups that would step at once the lowest-scored units go.
+    """Go down the curve ``kept = fraction * n_units``; if groups would step together, the lowest-scored units go first.
 
-    Which units a group keeps is by rank within it, so that scores of different groups hardly have to compare.
+    Units are ranked within their group, so scores of different groups hardly need to be comparable.
 
     Parameters
     ----------
     choices : Choices
-        What may be decided; see `pruners.decide.choices.Choices`.
+        The legal counts; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice; low goes first.
     """

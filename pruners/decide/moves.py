@@ -1,4 +1,4 @@
-"""`Moves`: the order in which groups go down, one legal step at a time. Every decision is such an order."""
+"""`Moves`: the order in which a decision shrinks the groups, one legal step at a time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Keys = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """Steps from the present sizes down to the smallest legal counts, first to fall first.
+    """Steps from the present sizes down to the smallest legal counts, in the order they are made.
 
     Parameters
     ----------
     choices : Choices
         What may be decided.
     group, before, after : ndarray of int, one entry a move
-        Move ``i`` takes the group of that index in ``choices.legal`` from count `before` to the next legal count. The
-        moves of one group come in descending order of counts.
+        Move ``i`` takes the group at index ``group[i]`` in ``choices.legal`` from count ``before[i]`` to the next legal
+        count, ``after[i]``. The moves of one group come in descending order of counts.
     n_forced : int
-        The first moves, that bring each forced group to its largest legal count; they are never undone.
+        Number of first moves that bring each forced group to its largest legal count; they are never undone.
     """
 
     choices: Choices
@@ -47,7 +47,7 @@ class Moves:
         return dict(zip(self.choices.legal, counts.tolist(), strict=True))
 
     def within(self, max_removed: int | None) -> int:
-        """Return how many of the first moves remove at most `max_removed` units in all; at least one."""
+        """Return how many of the first moves remove at most `max_removed` units in total; at least one."""
         if max_removed is None:
             return len(self)
         removed = np.cumsum(self.before - self.after)
@@ -63,18 +63,18 @@ class Moves:
 
 
 def moves_by(choices: Choices, keys: Mapping[str, Keys], ties: Mapping[str, Keys] | None = None) -> Moves:
-    """Put the moves of all groups in ascending order of their keys.
+    """Sort the moves of all groups in ascending order of their keys.
 
     Parameters
     ----------
     choices : Choices
-        What may be decided; see `pruners.decide.choices.Choices`.
+        The legal counts; see `pruners.decide.choices.Choices`.
     keys : Mapping of str to ndarray of float
-        One number for each move of each group with more than one legal count, the move that falls first first. Within
-        a group a key counts as no less than those before it, so that its moves keep their order.
+        One number for each move of each group with more than one legal count, first move first. Within a group a key
+        counts as no less than those before it, so that its moves keep their order.
     ties : Mapping of str to ndarray of float, optional
-        Which of equal keys falls first, likewise. What is equal in both falls so that every group loses about the
-        same share of its units, then in the order of the groups.
+        Numbers of the same form that break ties between keys. Moves equal in both are ordered so that every group loses
+        about the same share of its units, then in the order of the groups.
     """
     groups = [(order, name, legal) for order, (name, legal) in enumerate(choices.legal.items()) if len(legal) > 1]
     group = _joined([np.full(len(legal) - 1, order) for order, _, legal in groups])
@@ -94,12 +94,12 @@ def moves_by(choices: Choices, keys: Mapping[str, Keys], ties: Mapping[str, Keys
 
 
 def block_means(choices: Choices, scores: Mapping[str, Sequence[float]]) -> dict[str, Keys]:
-    """Return for each move the mean score of the units that go, lowest units first.
+    """Return the mean score of the units that each move removes, lowest units first.
 
     Raises
     ------
     ValueError
-        A group has another number of scores than units.
+        A group's numbers of scores and units differ.
     """
     means = {}
     for name, legal in choices.legal.items():
@@ -117,7 +117,7 @@ def ascending_scores(choices: Choices, scores: Mapping[str, Sequence[float]], na
     Raises
     ------
     ValueError
-        The group has another number of scores than units.
+        The group's numbers of scores and units differ.
     """
     values = np.sort(np.asarray(scores[name], dtype=np.float64))
     size = choices.forced.get(name, choices.legal[name][-1])
@@ -127,7 +127,7 @@ def ascending_scores(choices: Choices, scores: Mapping[str, Sequence[float]], na
 
 
 def removed_shares(choices: Choices) -> dict[str, Keys]:
-    """Return for each move the removed share of the group at which the nearest legal count is the smaller one."""
+    """Return for each move the removed share of the group from which the smaller legal count is the nearest."""
     whole = choices.whole
     return {
         name: 1.0 - (np.array(legal[:0:-1]) + np.array(legal[-2::-1])) / (2.0 * whole[name])
@@ -137,14 +137,14 @@ def removed_shares(choices: Choices) -> dict[str, Keys]:
 
 
 def within_classes(moves: Moves, classes: Iterable[Collection[str]]) -> Moves:
-    """Put the moves so that every class loses the same share of its units, each in the order that it has in `moves`.
+    """Reorder the moves so that every class loses the same share of its units; each class keeps its own order.
 
     Parameters
     ----------
     moves : Moves
-        In the order in which they would be taken; forced moves stay in front.
+        In the order in which they would be made; forced moves stay first.
     classes : iterable of collection of str
-        Names of groups; each group of the choices is in one of them. Names that are not a choice are passed over.
+        Names of groups; each group of the choices is in one class. Names that are not in the choices are ignored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which groups a pattern of layer names means."""
+"""Match patterns of layer names to channel groups."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def producers(group: ChannelGroup) -> tuple[str, ...]:
 def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> frozenset[str]:
     """Return the names of the groups that `patterns` leave whole.
 
-    A group is left whole as soon as its own name, or the name of any layer that makes its channels, matches, or that
-    of a module around such a layer: a layer that was excluded keeps all its channels even where it shares them with
-    layers that were not.
+    A group is left whole if a pattern matches its own name, the name of any layer that makes its channels, or that of
+    a module around such a layer: an excluded layer keeps all its channels even if it shares them with layers that are
+    not excluded.
 
     Raises
     ------
     SelectorError
-        A pattern matches no layer that makes channels (a BatchNorm, for one, only carries them).
+        A pattern matches no layer that makes channels (a BatchNorm, for example, only carries them).
     """
     return frozenset(name for hits in groups_by_pattern("exclude", patterns, tuple(groups)).values() for name in hits)
 
@@ -36,12 +36,12 @@ def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> 
 def groups_by_pattern(who: str, patterns: Iterable[str], groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
     """Return for each pattern the names of the groups that it matches.
 
-    By their own name, or by that of a layer that makes their channels or of a module around it.
+    Groups match by their own name, or by that of a layer that makes their channels or of a module around it.
 
     Raises
     ------
     SelectorError
-        A pattern matches no layer that makes channels; the message says on behalf of `who`.
+        A pattern matches no layer that makes channels; the message starts with `who`.
     """
     names = {group.name: (group.name, *producers(group)) for group in groups}
     matches: dict[str, list[str]] = {}
@@ -66,8 +66,8 @@ def _paths(name: str) -> list[str]:
 def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float]) -> dict[str, float]:
     """Return the share of units to remove for each group that `ratios` name.
 
-    Patterns are matched (``fnmatch``, with case) against names of groups. Of several patterns that match a group the
-    last one decides, so that ``{"*": 0.3, "stem": 0.0}`` reads as it is written.
+    Patterns are matched (``fnmatch``, case-sensitive) against group names. If several patterns match a group, the last
+    one decides, so that ``{"*": 0.3, "stem": 0.0}`` reads as written.
 
     Raises
     ------

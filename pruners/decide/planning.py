@@ -1,4 +1,4 @@
-"""From scores to a plan in one call, for training loops of one's own."""
+"""From scores to a plan in one call, for custom training loops."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def plan_from_scores(
     Parameters
     ----------
     graph : Graph
-        Of the network.
+        Trace of the network.
     scores : Mapping of str to sequence of float
         One number for each unit; low goes first. Groups without scores stay whole.
     target : Target
-        How small the network shall become.
+        How small the network should become.
     constraints : Constraints
-        What the plan must respect besides.
+        What else the plan must respect.
     decision : {"local", "uniform", "global", "greedy", "exact"}
         See `pruners.decide.decisions.decide`.
     normalisation : str
-        Of each group's scores, see `pruners.importance.normalise`.
+        How each group's scores are normalised; see `pruners.importance.normalise`.
     method : str
-        What the plan says that it was made by.
+        Name that the plan records as its method.
 
     Raises
     ------
     MethodError
-        Scores are of an unknown group, of another number of units, or not finite.
+        Scores are for an unknown group, do not match its number of units, or are not finite.
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
 

@@ -1,4 +1,4 @@
-"""Search for the largest share at which a cost is within its limit, where each look is expensive."""
+"""Search for the largest share whose cost is within a limit, when each evaluation is expensive."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Found = TypeVar("Found")
 
 _LOOKS = 10
 _CLOSE = 0.005
-"""Share of the dense cost below the limit at which the search ends."""
+"""The search ends this close below the limit, as a share of the dense cost."""
 
 
 def largest_within(attempt: Callable[[float], tuple[float, Found] | None], limit: float, dense: float) -> Found | None:
-    """Return what came of the largest share whose cost is within the limit, or None where nothing was.
+    """Return the result at the largest share found whose cost is within the limit, or None if there is none.
 
-    Between two looked-at shares the next one is where the cost would meet the limit if it grew evenly, and every second
-    time the middle: ten looks at most.
+    Between two evaluated shares the next one is, in turn, where the cost would meet the limit if it grew linearly, and
+    the middle; at most ten are evaluated.
 
     Parameters
     ----------
     attempt : callable
-        ``attempt(share)`` for a share in (0, 1) returns the cost, which should not fall as the share grows, and what is
-        to be found; None where the share is too small to be legal.
+        ``attempt(share)`` for a share in (0, 1) returns the cost, which should not fall as the share grows, and the
+        result; None if the share is too small to be legal.
     limit, dense : float
-        The most that the cost may be, and what it is at share 1.
+        The limit on the cost, and the cost at share 1.
     """
     low, high = (0.0, 0.0), (1.0, dense)
     best: tuple[float, Found] | None = None

@@ -1,4 +1,4 @@
-"""Uniform: the same fraction of every group, whatever the scores."""
+"""Uniform: keep the same fraction of every group, whatever the scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["uniform_counts", "uniform_moves"]
 def uniform_moves(choices: Choices, _scores: Mapping[str, Sequence[float]] | None = None) -> Moves:
     """Go down the curve ``kept = fraction * n_units``, to the nearest legal count of each group.
 
-    Groups that would step at once do so in the order of their kept share, then of the network; scores
+    Groups that would step at the same fraction do so in order of their kept share, then of the network; scores
     do not matter.
     """
     return moves_by(choices, removed_shares(choices))
@@ -24,7 +24,7 @@ def uniform_moves(choices: Choices, _scores: Mapping[str, Sequence[float]] | Non
 def uniform_counts(choices: Choices, budget: Budget) -> dict[str, int]:
     """Keep the same fraction of every group: the largest one that meets the budget.
 
-    A group is one step above the fraction's count at most, unless the landing takes more.
+    A group ends at most one step above the fraction's count, unless landing on the budget takes more.
 
     Raises
     ------

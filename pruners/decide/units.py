@@ -1,4 +1,4 @@
-"""Which units a group keeps, once it is known how many."""
+"""Which units a group keeps, given how many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["top_units"]
 
 
 def top_units(scores: Mapping[str, Sequence[float]], counts: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Keep the highest-scored units of each group; of equal scores the first.
+    """Keep the highest-scored units of each group; among equal scores, the first.
 
     Parameters
     ----------

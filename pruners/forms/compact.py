@@ -1,4 +1,4 @@
-"""Keep a compact network on disk: its weights as safetensors; original code and plan rebuild the rest. No pickle."""
+"""Save and load a compact network: weights as safetensors; original code and plan rebuild the rest. No pickle."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _KEPT = "__kept__"
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write parameters and persistent buffers as safetensors, complete or not at all.
 
-    A tensor with several names (tied weights) is written once, under its first one. With a network in graph form goes
-    what the original had kept from earlier calls: it decides what the graph computes and what is a constant in it.
+    A tensor with several names (tied weights) is written once, under its first one. A network in graph form is saved
+    with what the original had kept from earlier calls: this decides what the graph computes and what is a constant.
 
     Raises
     ------
@@ -57,13 +57,13 @@ def load(
     dense : Module
         The original network, made by its own code; its weights do not matter. Not modified.
     plan : PruningPlan
-        As it was applied to that network; one that removes nothing leaves its shapes (single weights set to zero).
+        As applied to that network; one that removes nothing keeps its shapes (single weights set to zero).
     weights : Path
-        As `save_weights` wrote them for the compact network.
+        File that `save_weights` wrote for the compact network.
     graph : Graph, optional
-        Of `dense`; traced again from the plan's inputs when missing.
+        Graph of `dense`; traced again from the plan's inputs if not given.
     form : {"auto", "module", "graph"}
-        As it was applied; see `pruners.surgery.apply`.
+        Form in which the plan was applied; see `pruners.surgery.apply`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def load(
     Raises
     ------
     PlanError
-        The plan was made for another network, or the file is missing, truncated, no safetensors, or has other
+        The plan was made for another network, or the file is missing, truncated, not safetensors, or has other
         tensors than the compact network.
     SurgeryError
         The network cannot be resized.

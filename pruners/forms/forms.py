@@ -1,7 +1,7 @@
-"""Two compact forms of a network, and which of them a person gets.
+"""Make the compact network in its two forms, and choose which one is returned.
 
-The graph form is cut from the exported program and always there. The module form is the user's own module with smaller
-tensors; it is handed out where the two agree.
+The graph form is cut from the exported program and always exists. The module form is the user's own module with smaller
+tensors; it is returned if the two agree.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Form = Literal["auto", "module", "graph"]
 
 _Positions = Mapping[str, Mapping[int, Sequence[int]]]
 _AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
-"""Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
+"""Largest difference between the two forms attributed to rounding, relative to the output's range."""
 
 
 def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference: Reference, form: Form) -> nn.Module:
@@ -97,7 +97,7 @@ def graph_network(
     reason: str = "",
     evaluation: ProgramGraph | None = None,
 ) -> GraphNetwork:
-    """Make the graph form of cut tensors and of a cut program, or of `evaluation` in its place."""
+    """Make the graph form from cut tensors and a cut program, or from `evaluation` in its place."""
     return GraphNetwork(
         tensors,
         not_saved=_not_saved(model),
@@ -111,7 +111,7 @@ def graph_network(
 
 
 def cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> dict[str, Tensor]:
-    """Cut parameters and buffers, but for the `dropped` ones; aliases of one tensor become aliases of one tensor."""
+    """Cut parameters and buffers, except the `dropped` ones; aliases of one tensor stay aliases."""
     tensors: dict[str, Tensor] = {}
     smaller: dict[int, Tensor] = {}
     for name, tensor in named_tensors(model).items():
@@ -126,7 +126,7 @@ def cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> 
 
 
 def _program_graph(model: nn.Module, cut: CutGraph, program: Program, room: str) -> ProgramGraph:
-    """Name what a program fetches; what the network has no name for is a constant in `room`."""
+    """Name what a program fetches; tensors that the network has no name for become constants in `room`."""
     fetches, constants = {}, {}
     for target in dict.fromkeys(str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"):
         fetches[target] = program.tensors.get(target, f"{room}.{target.replace('.', '_')}")
@@ -135,7 +135,7 @@ def _program_graph(model: nn.Module, cut: CutGraph, program: Program, room: str)
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
             constants[fetches[target]] = tensor.detach().clone()
-    graph = copied(cut.graph)  # one cut makes several networks, each of which calls layers of its own
+    graph = copied(cut.graph)  # one cut makes several networks, each with its own layers
     layers = call_random_layers(model, graph, {change.module.partition("@")[0] for change in cut.changes})
     return ProgramGraph(graph, fetches, constants, layers, program.guard)
 
@@ -146,7 +146,7 @@ def _not_saved(model: nn.Module) -> frozenset[str]:
 
 
 def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
-    """Return the modules all of whose residual blocks a plan removes; None if it removes only some of one's."""
+    """Return the modules all of whose residual blocks a plan removes; None if it removes only some of a module's."""
     removed = {block.name for block in graph.removed_blocks(plan)}
     paths = dict.fromkeys(name.partition("#")[0] for name in removed)
     if any(block.name not in removed for block in graph.blocks if block.name.partition("#")[0] in paths):
@@ -155,7 +155,7 @@ def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
 
 
 def _judge(model: nn.Module, graph: Graph, reference: Reference, cut: CutGraph) -> _Judge:
-    """Make the judge, which works on what is awake; it says so if the network does not run."""
+    """Make the judge from an awake copy; raise if the network does not run."""
     cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
     try:
         awake = reference.awake(cheap, any_batch=graph.dynamic_batch)
@@ -175,8 +175,8 @@ def _judge(model: nn.Module, graph: Graph, reference: Reference, cut: CutGraph) 
 class _Judge:
     """Compares a module with the graph form on weights with which the output depends on every channel.
 
-    In double precision, where the smallest wrong attribute shows, if there is one to choose and the network runs so,
-    else in single. As that takes its time, at the smallest batch size: the check (`pruners.verify`) has all of them.
+    In double precision, which reveals the smallest wrong attribute, if there is an attribute to choose and the network
+    runs in it, else in single. To save time, at the smallest batch size: the check (`pruners.verify`) covers them all.
     """
 
     def __init__(self, model: nn.Module, graph: Graph, cut: CutGraph, awake: Awake) -> None:
@@ -205,7 +205,7 @@ class _Judge:
         parameters = dict(self._model.named_parameters())
         layers = dict(self._model.named_modules(remove_duplicate=False))
         chosen = any(may_misfit(layers.get(change.layer)) for change in self._cut.changes)
-        # An autocast leaves double precision alone, so only there do module and graph form agree.
+        # Autocast leaves double precision alone, so module and graph form agree only there.
         double = chosen or self._graph.program.autocast or any(p.dtype == torch.float64 for p in parameters.values())
         for self._dtype in (torch.float64, torch.float32) if double else (torch.float32,):
             self._example = in_dtype(self._awake.given.inputs, self._dtype)
@@ -219,10 +219,10 @@ class _Judge:
                 if self._dtype == torch.float32:
                     raise SurgeryError(f"the graph form does not run: {first_line(error)}") from error
             else:
-                return  # code that names a precision runs in no other
+                return  # code with a hard-coded precision runs in no other
 
     def _in_precision(self) -> Mapping[str, Tensor]:
-        """Return the awake weights, which all that is compared shares."""
+        """Return the awake weights, shared by everything compared."""
         self._tensors = self._tensors or {n: precise(t, self._dtype) for n, t in self._awake.tensors.items()}
         return self._tensors
 
@@ -238,9 +238,9 @@ class _Judge:
 
 
 def difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float, least: float) -> str:
-    """Return in one line how outputs differ by more than a share of their range, which is taken for `least` at least.
+    """Return in one line how outputs differ by more than `tolerance` of their range; empty if they do not.
 
-    An empty string where they do not.
+    The range counts as at least `least` of the outputs' size.
     """
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
@@ -254,7 +254,7 @@ def difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: flo
 
 
 def fails_in_training(module: nn.Module, example: NetworkCall) -> str:
-    """Return in one line what a copy of a module says in training mode; empty where it runs."""
+    """Return in one line how a copy of a module fails in training mode; empty if it runs."""
     twin = copy_of(module).train()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     inputs = in_dtype(example, dtype)
@@ -274,10 +274,10 @@ def fails_in_training(module: nn.Module, example: NetworkCall) -> str:
 
 
 def _evaluation_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | None:
-    """Trace the network for every size that its code allows, and cut it; None where it takes one size only."""
+    """Trace the network for every size that its code allows, and cut it; None if it takes one size only."""
     try:
         program = export(model, graph.example.to(device_of(model)), every_size=True)
-    except TraceError:  # what it was traced with is there
+    except TraceError:  # the program for the traced sizes remains
         return None
     if program.guard is None:
         return None
@@ -286,7 +286,7 @@ def _evaluation_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan
 
 
 def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
-    """Trace the training mode and cut it, if it holds no more channels together than evaluation mode.
+    """Trace the training mode and cut it, if it ties no more channels together than evaluation mode.
 
     If it cannot be traced or cut for every size, it is traced for the size of the example.
     """
@@ -306,7 +306,7 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
 def _cut_again(
     model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan, program: Program, room: str
 ) -> ProgramGraph | str:
-    """Cut another program of the network, or say why it cannot be."""
+    """Cut another program of the network, or return why it cannot be cut."""
     mode = "its training path" if room != "constants" else "the network at other sizes"
     labels = graph.grouping.walk.labels.fork()
     before = labels.partition()

@@ -1,6 +1,6 @@
-"""Cut a program: the sizes that the exporter wrote into it are brought up to date from the shapes of the survivors.
+"""Cut a program: update the sizes that the exporter wrote into it to the shapes of the survivors.
 
-Works on any network that can be traced: where the network's own code names sizes, the graph only holds their values.
+Works on any network that can be traced: of the sizes that the network's own code names, the graph holds only values.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class CutGraph:
     graph : Graph
         Fetches tensors by the names of the program it was cut from.
     changes : tuple of SizeChange
-        The constants that changed, and in the code of which module they stood.
+        The constants that changed, each with the module whose code it comes from.
     proportional : bool
-        Whether sizes that the graph computes shrink by the same share, whatever the sizes of its inputs.
+        Whether sizes that the graph computes shrink by the same share at all input sizes.
     """
 
     graph: fx.Graph
@@ -54,11 +54,11 @@ def cut_graph(
     program : Program
         Not modified.
     walk : Propagation
-        Of that program, solved.
+        Walk through that program, solved.
     survivors : Survivors
         What a plan leaves.
     blocks : sequence of (str, str)
-        Residual branches to leave out: name of the addition, and of its operand that stays in its place.
+        Residual branches to remove: name of the addition, and of the operand that takes its place.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -107,7 +107,7 @@ class _Cut:
         return self.walk.values[self.node.name]
 
     def note(self, old: int, new: int) -> None:
-        """Remember a changed constant with the module that it stood in."""
+        """Record a changed constant with the module whose code it comes from."""
         if old % self.batch == 0 == new % self.batch and self.batch > 1:
             self.note_exactly(old // self.batch, new // self.batch)
         self.note_exactly(old, new)
@@ -248,7 +248,7 @@ def _layer_norm(cut: _Cut, copy: fx.Node) -> None:
 
 
 def _channel_norm(cut: _Cut, copy: fx.Node) -> None:
-    """Note the channels, which a norm without tensors repeats in its attributes only."""
+    """Record the channels, which a norm without tensors repeats only in its attributes."""
     del copy
     value: Value = cut.result
     if value.shape[1] != cut.survivors.size(value, 1):
@@ -267,7 +267,7 @@ def _group_norm(cut: _Cut, copy: fx.Node) -> None:
 
 
 def _attention(cut: _Cut, copy: fx.Node) -> None:
-    """Go on scaling the scores by the size that the heads had."""
+    """Keep scaling the scores by the original size of the heads."""
     query = cut.value(copy.args[0])
     if query is not None and copy.kwargs.get("scale") is None:
         size = query.shape[-1]
@@ -276,7 +276,7 @@ def _attention(cut: _Cut, copy: fx.Node) -> None:
 
 
 def _size(cut: _Cut, copy: fx.Node) -> None:
-    """Tell the code that asks for a size the one that it was written for."""
+    """Give code that asks for a size the original one."""
     x, dim = cut.value(copy.args[0]), copy.args[1]
     if x is None or not isinstance(dim, int):
         return

@@ -1,4 +1,4 @@
-"""`GraphNetwork`: a network that runs the program it was traced to, where its own code cannot run it any more."""
+"""`GraphNetwork`: runs a pruned network as its traced program, if its own code can no longer run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "trace and prune it with inputs of the size that it will run on"
 
 @dataclass(frozen=True, eq=False)
 class ProgramGraph:
-    """A graph, and what it fetches.
+    """A graph and the tensors that it fetches.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class ProgramGraph:
     fetches : Mapping of str to str
         Target in the graph -> name of a parameter or buffer of the network.
     constants : Mapping of str to Tensor
-        Those that the original has no name for, by name.
+        Fetched tensors that the original has no name for, by name.
     layers : Mapping of str to Module
-        Layers of dropout that the graph calls, by path: their rate can be changed.
+        Dropout layers that the graph calls, by path: their rate can be changed.
     guard : callable, optional
         See `pruners.channels.program.Program`.
     """
@@ -49,28 +49,28 @@ class ProgramGraph:
 class GraphNetwork(nn.Module):
     """The graph form of a pruned network.
 
-    Parameters and buffers have the names that they have in the network it comes from, and are shared by two graphs:
-    the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
-    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods; layers of
-    dropout do, under the paths that they have in the original. It is called with the arguments of the original's
-    ``forward``. It takes inputs of other sizes than the traced ones (batch, height, width, length) as far as they could
-    be traced; where the network's code computes otherwise with another size, the exporter wrote it into the graph.
+    Parameters and buffers keep the names that they have in the original network, and are shared by two graphs, one for
+    evaluation and one for training; `train` and `eval` switch between them. Modes of single layers (a BatchNorm frozen
+    while the rest trains), hooks and other methods do not exist in it; dropout layers do, under their original paths.
+    It is called with the arguments of the original's ``forward``. It takes inputs of other sizes than the traced ones
+    (batch, height, width, length) as far as these could be traced; if the network's code computes differently at
+    another size, the exporter fixed the size in the graph.
 
     Parameters
     ----------
     tensors : Mapping of str to Tensor
         Parameters (as `nn.Parameter`) and buffers by name; one tensor may have several names.
     not_saved : collection of str
-        Names of the buffers that are not part of the state.
+        Names of the buffers that are not in the state dict.
     evaluation : ProgramGraph
     training : ProgramGraph or str
-        The graph of training mode, or the reason why there is none.
+        The graph for training mode, or why there is none.
     original : str
-        Name of the class that it stands for.
+        Name of the class that it replaces.
     signature : Signature
-        Of its ``forward``.
+        Signature of that class's ``forward``.
     reason : str
-        Why it is needed, in one line.
+        Why the graph form is needed, in one line.
     kept : KeptState, optional
         What the original's modules kept from earlier calls when it was traced.
     """
@@ -109,15 +109,15 @@ class GraphNetwork(nn.Module):
 
     @property
     def forward(self) -> Callable[..., Any]:  # type: ignore[override]
-        """Run the graph of the present mode, as a function with the signature of the original's.
+        """Function that runs the graph of the current mode, with the signature of the original's.
 
         Raises
         ------
         TrainingError
             In training mode, if the original cannot be traced in training mode.
         SurgeryError
-            Inputs of other shapes, or other arguments, than those that it was traced with; sizes may differ where that
-            could be traced.
+            Inputs of other shapes, or other arguments, than it was traced with; sizes may differ if that could be
+            traced.
         """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -157,7 +157,7 @@ class GraphNetwork(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Return what it stands for."""
+        """Return the class that it replaces, and why."""
         return f"{self.original} as a graph: {self.reason}" if self.reason else f"{self.original} as a graph"
 
 
@@ -170,7 +170,7 @@ def copied(graph: fx.Graph) -> fx.Graph:
 
 
 def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Return the module that holds a dotted name, made of empty modules where it is missing."""
+    """Return the module that holds a dotted name, made of empty modules if it is missing."""
     *parents, attribute = name.split(".")
     module = root
     for part in parents:
@@ -185,7 +185,7 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 def _as_traced(
     original: str, graph: fx.Graph, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any], bool]:
-    """Arrange the arguments of a call as those of the traced call were, and compare the two.
+    """Arrange the arguments of a call like those of the traced call, and compare the two.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def _as_traced(
 
 
 def _by_argument(bound: inspect.BoundArguments) -> dict[tuple[Any, ...], Any]:
-    """Return what is passed by the name of its parameter, and its place in ``*args`` or name in ``**kwargs``."""
+    """Return the passed values by parameter name, plus the place in ``*args`` or the name in ``**kwargs``."""
     passed: dict[tuple[Any, ...], Any] = {}
     for name, item in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
@@ -237,7 +237,7 @@ def _argument(name: tuple[Any, ...]) -> str:
 
 
 def _check(original: str, argument: str, traced: Any, given: Any) -> bool:
-    """Compare an argument with the traced one; a size that the graph takes as it comes is not a plain number.
+    """Compare an argument with the traced one; a dynamic size of the graph is not a plain number.
 
     Returns
     -------
@@ -259,7 +259,7 @@ def _check(original: str, argument: str, traced: Any, given: Any) -> bool:
             if want != have:
                 raise SurgeryError(f"{original} as a graph was traced with {argument} = {want!r}, got {have!r}")
         elif want.ndim != have.ndim or any(
-            hint(a) != b if is_concrete_int(a) else axis and b == 1  # a size of 1 is another program
+            hint(a) != b if is_concrete_int(a) else axis and b == 1  # a size of 1 needs another program
             for axis, (a, b) in enumerate(zip(want.shape, have.shape, strict=True))
         ):
             sizes = [hint(size) if is_concrete_int(size) else "any" for size in want.shape]
@@ -273,7 +273,7 @@ def _check(original: str, argument: str, traced: Any, given: Any) -> bool:
 
 
 def _check_sizes(original: str, guard: Callable[..., object], leaves: list[Any]) -> None:
-    """Refuse sizes that the network's code treats in another way than the traced ones."""
+    """Refuse sizes that the network's code handles differently from the traced ones."""
     try:
         guard(*leaves)
     except AssertionError as error:
@@ -285,7 +285,7 @@ def _check_sizes(original: str, guard: Callable[..., object], leaves: list[Any])
 
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:
-    """Make a module that runs the graph on the network's own tensors, whatever becomes of them."""
+    """Make a module that runs the graph on the network's own tensors, also after they are replaced."""
     graph = copied(program.graph)
     for node in graph.nodes:
         if node.op == "get_attr":

@@ -1,8 +1,8 @@
 """Run the original with the removed channels masked everywhere, statistics taken over the survivors.
 
-An oracle beside the masking of parameters: where a norm averages over a pruned axis, zeroing parameters cannot equal
+A second oracle besides masking parameters: if a norm averages over a pruned axis, zeroing parameters cannot equal
 removing channels. Here every value of the full-size program is masked, and means, deviations and norms count only what
-survives, which is what the compact network computes. Nothing is cut, so that errors of the surgery show.
+survives, which is what the compact network computes. Nothing is cut, so errors in the surgery show.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def masked_outputs(
     tensors : Mapping of str to Tensor
         Parameters and buffers, full size, by the model's names.
     inputs : NetworkCall
-        With the traced batch size, or any where the program runs with it.
+        At the traced batch size, or at any other that the program runs with.
     left_out : Mapping of str to str, optional
-        Residual blocks that are left out: node of the addition -> node whose value takes its place.
+        Removed residual blocks: node of the addition -> node whose value takes its place.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def masked_outputs(
     Raises
     ------
     VerificationError
-        A value that was only moved is not zero where its labels say that it is gone.
+        A value that was only moved is not zero where its labels say that it is removed.
     """
     with torch.no_grad():
         result = _Masked(program, walk, survivors, tensors, left_out or {}).run(
@@ -76,7 +76,7 @@ class _Masked(fx.Interpreter):
         tensors: Mapping[str, Tensor],
         left_out: Mapping[str, str],
     ) -> None:
-        # Values are kept to the end: the value that stays for a left-out block may be read before.
+        # Keep all values to the end: the last read of the one that replaces a removed block may come before the block.
         super().__init__(program.module, garbage_collect_values=not left_out)
         self._stays = {node.name: node for node in program.module.graph.nodes if node.name in left_out.values()}
         self._left_out = left_out
@@ -100,7 +100,7 @@ class _Masked(fx.Interpreter):
         return self._masked(n, super().run_node(n))
 
     def _mask(self, node: Any, tensor: Any) -> Tensor | None:
-        """Return a bool tensor that broadcasts to `tensor`: False where an entry is gone; None where none is."""
+        """Return a bool tensor that broadcasts to `tensor`: False where an entry is removed; None if none is."""
         value = self._walk.values.get(node.name) if isinstance(node, fx.Node) else None
         if not isinstance(value, Value) or not isinstance(tensor, Tensor):
             return None
@@ -144,7 +144,7 @@ class _Masked(fx.Interpreter):
         gone = [(axis, positions) for axis, positions in gone if bool(tensor.index_select(axis, positions).any())]
         if gone and operator_name(n.target) in _MOVES:
             raise VerificationError(f"the label engine moved channels wrongly at {n.name} ({n.target})")
-        for axis, positions in gone:  # no copy where there is nothing: what is written into a view has to arrive
+        for axis, positions in gone:  # copy only if needed: what is written into a view must reach its base
             tensor = tensor.index_fill(axis, positions, 0)
         return tensor
 

@@ -19,16 +19,16 @@ __all__ = ["graph_of", "mask", "mask_"]
 
 
 def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> nn.Module:
-    """Return a copy of `model` in which every removed slice is zero, of producers and of consumers.
+    """Return a copy of `model` in which every removed slice is zero, in producers and consumers.
 
-    Consumers too, as some functions do not map zero to zero (a sigmoid, a shift after the producer).
+    In consumers too, because some functions do not map zero to zero (a sigmoid, a shift after the producer).
 
     Parameters
     ----------
     model : Module
         The network that the plan was made for; not modified.
     graph : Graph, optional
-        Its graph; traced again from the plan's inputs when missing.
+        Its graph; traced again from the plan's inputs if not given.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
     """Return the graph of `model`, traced with inputs as the plan describes them.
 
-    What modules keep from earlier calls is part of a graph. Where the plan's is another one, it is that of a copy which
-    has run once, if the plan was made for such a network.
+    What modules keep from earlier calls is part of a graph. If the plan names another graph, the one returned is that
+    of a copy that has run once, if the plan was made for such a network.
     """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     call = planned_call(plan, device=device)

@@ -1,7 +1,7 @@
-"""A compact copy of the user's own module: its tensors cut, the attributes in which it repeats their sizes updated.
+"""Make a compact copy of the user's own module: cut its tensors, and update the attributes that repeat their sizes.
 
 Class, code, hooks, parameter names, shared tensors, `requires_grad`, dtype, device, memory format and train/eval mode
-stay; gradients do not.
+are kept; gradients are not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["RemovedBlock", "SizeChange", "module_form", "remove_blocks_", "resiz
 
 
 class RemovedBlock(nn.Identity):
-    """Stands where a residual block was: gives its first input back, whatever else it is called with."""
+    """Takes the place of a removed residual block: returns its first input and ignores other arguments."""
 
     def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002 - nn.Identity calls it so
         """Return the first input."""
@@ -49,11 +49,11 @@ def module_form(
     model : Module
         The whole network; not modified.
     gone : Mapping of str to Mapping of int to sequence of int
-        Name of a parameter or buffer -> axis -> positions to take out.
+        Name of a parameter or buffer -> axis -> positions to remove.
     changes : sequence of SizeChange
-        Sizes in the modules' code that change with it, as the exported graph shows them.
+        Sizes in the modules' code that change too, as found in the exported graph.
     disagreement : callable
-        Judges a candidate: an empty string where it does what the compact graph does. It must not modify it.
+        Judges a candidate: an empty string if it does what the compact graph does. Must not modify it.
     removed_blocks : sequence of str, optional
         Paths of residual blocks that become identities; see `remove_blocks_`.
 
@@ -74,19 +74,19 @@ def module_form(
 
 
 def resize_(module: nn.Module, gone: Mapping[str, Positions], removed_blocks: Sequence[str] = ()) -> frozenset[str]:
-    """Take the given positions out of named tensors, in place, wherever a tensor is used.
+    """Remove the given positions from named tensors, in place, wherever a tensor is used.
 
     Parameters
     ----------
     gone : Mapping of str to Mapping of int to sequence of int
         Name of a parameter or buffer -> axis -> positions.
     removed_blocks : sequence of str, optional
-        As `module_form` takes them.
+        As in `module_form`.
 
     Returns
     -------
     frozenset of str
-        Paths of the modules whose attributes are known to be right now.
+        Paths of the modules whose attributes are now known to be right.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def resize_(module: nn.Module, gone: Mapping[str, Positions], removed_blocks: Se
 
 
 def remove_blocks_(module: nn.Module, names: Sequence[str]) -> None:
-    """Put an identity in the place of residual blocks, in place.
+    """Replace residual blocks by identities, in place.
 
     Parameters
     ----------
@@ -125,10 +125,10 @@ def remove_blocks_(module: nn.Module, names: Sequence[str]) -> None:
 
 
 def _cut_(module: nn.Module, gone: Mapping[str, Positions]) -> dict[int, Resized]:
-    """Replace the tensors; return for each new one, by its id, what happened to it."""
+    """Replace the tensors; return how each new one, by its id, was resized."""
     smaller: dict[int, Tensor] = {}
     sizes: dict[int, Resized] = {}
-    before = []  # alive, so that their ids stay theirs
+    before = []  # kept alive, so that their ids are not reused
     for path, axes in gone.items():
         old = tensor_named(module, path)
         new = slice_without(old, axes)
@@ -145,7 +145,7 @@ def _cut_(module: nn.Module, gone: Mapping[str, Positions]) -> dict[int, Resized
 
 
 def _update_(module: nn.Module, sizes: Mapping[int, Resized]) -> frozenset[str]:
-    """Update the attributes of the layers; return the paths of those that are known to be right now."""
+    """Update the attributes of the layers; return the paths of those that are now known to be right."""
     settled = set()
     for name, layer in module.named_modules():
         tensors = dict(_read_tensors(layer, sizes))

@@ -1,6 +1,6 @@
-"""Which attributes of the user's modules must follow a change of size: tried, judged by what the whole module does.
+"""Find which attributes of the user's modules must follow a change of size, by trial, judging the whole module.
 
-Modules of one class with the same attributes in question share the answer: a network of a hundred blocks costs as many
+Modules of one class with the same attributes in question share the answer: a network of a hundred blocks takes as many
 trials as one block.
 """
 
@@ -22,10 +22,10 @@ from pruners.modules.attributes import SizeChange, Slots, slots_of
 __all__ = ["Disagreement", "Misfit", "fit_"]
 
 Disagreement: TypeAlias = Callable[[nn.Module], str]
-"""Tells why a module is not the network that is wanted; an empty string where it is. May raise what it raises."""
+"""Tells why a module is not the wanted network; an empty string if it is. May raise what the module raises."""
 
 _TRIALS = 64
-"""Settings of the attributes of one class that are tried at most."""
+"""Most settings of the attributes of one class that are tried."""
 
 _Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
 _Choice: TypeAlias = tuple[int, ...]
@@ -35,16 +35,16 @@ _Read: TypeAlias = tuple[type[nn.Module], str]
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Why a module is not the network that is wanted.
+    """Why a module is not the wanted network.
 
     Parameters
     ----------
     reason : str
         In one line.
     module : str, optional
-        Path of the module whose code failed; None where all of it ran.
+        Path of the module whose code failed; None if all of it ran.
     ran : bool
-        Whether the network was run; else what is known of a layer's code says so.
+        Whether the network was run; if not, the reason follows from what is known about a layer's code.
     """
 
     reason: str
@@ -69,7 +69,7 @@ def fit_(
     Returns
     -------
     Misfit or None
-        Why no setting that was tried agrees: which module, and what torch said. None when `module` agrees.
+        Why none of the settings tried agrees: which module, and torch's message. None if `module` agrees.
     """
     slots = slots_of(module, changes, settled)
     with _followed(module) as calls:
@@ -102,7 +102,7 @@ class _Outcome:
 
 @dataclass(eq=False)
 class _Search:
-    """Better and better choices, one pattern at a time; `finished` calls of modules tell how far a choice gets."""
+    """Improves the choices one pattern at a time; the `finished` calls of modules tell how far a choice gets."""
 
     module: nn.Module
     slots: Slots
@@ -135,10 +135,10 @@ class _Search:
         return best
 
     def _improve(self, best: _Outcome) -> _Outcome | None:
-        """Return the first outcome that is better, with its choice made, or None."""
+        """Return the first better outcome, with its choice made, or None."""
         for pattern in self._suspects(best):
             present, slots = self._choice[pattern], self.slots[self._members[pattern][0]]
-            # What the code did not read before it failed is not why: it fails there again, whatever that is.
+            # An attribute that the code did not read before it failed is not the cause: changing it does not help.
             read = [(pattern[0], slot.keys[0]) in best.read for slot in slots]
             for choice in _choices([len(slot.options) for slot in slots]):
                 changed = [now != before for now, before in zip(choice, present, strict=True)]
@@ -173,7 +173,7 @@ class _Search:
 
 
 def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
-    """Yield all choices, those nearest to the likeliest of each slot first."""
+    """Yield all choices, those closest to the likeliest option of each slot first."""
     n = len(n_options)
     for n_other in range(n + 1):
         for where in itertools.combinations(range(n), n_other):
@@ -184,7 +184,7 @@ def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
 
 @dataclass(eq=False)
 class _Calls:
-    """Follows which modules are running; by forward hooks, which copies of the module take along."""
+    """Tracks which modules are running, with forward hooks, which copies of the module inherit."""
 
     running: list[str] = field(default_factory=list)
     finished: int = 0
@@ -196,7 +196,7 @@ class _Calls:
 
     def entering(self, name: str) -> Callable[..., None]:
         def enter(*_: Any) -> None:
-            if not name and self.running:  # the run before ended in an exception
+            if not name and self.running:  # the previous run ended in an exception
                 self.failed = self.failed or tuple(self.running)
                 self.running.clear()
             self.running.append(name)
@@ -252,9 +252,9 @@ def _followed_reads(kinds: Iterable[type[nn.Module]]) -> Iterator[set[_Read]]:
 
 
 class _OldScales(TorchFunctionMode):
-    """Gives attention that leaves its scale to torch the scale of the whole network's heads.
+    """Gives attention that leaves its scale to torch the scale of the unpruned network's heads.
 
-    With it, a search finds the right attributes also where that scale is the only thing that is wrong.
+    With it, a search finds the right attributes even if that scale is the only thing wrong.
     """
 
     def __init__(self, sizes: Mapping[tuple[str, int], int], calls: _Calls) -> None:

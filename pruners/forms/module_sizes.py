@@ -1,6 +1,6 @@
-"""Attributes in which torch's layers repeat the sizes of their tensors, and how each is brought up to date.
+"""Update the attributes in which torch's layers repeat the sizes of their tensors.
 
-The table goes by type of layer; a subclass (timm's ``LayerNorm2d``, ``BatchNormAct2d``, ``ScaledStdConv2d``) is
+The table is by type of layer; a subclass (timm's ``LayerNorm2d``, ``BatchNormAct2d``, ``ScaledStdConv2d``) is
 treated as its base. Layers that only hold tensors (layer scales, frozen norms, squeeze-and-excitation) need nothing.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["LayerSizesError", "Resized", "may_misfit", "update_sizes"]
 
 
 class LayerSizesError(SurgeryError):
-    """The code of one of torch's layers does not allow the sizes that are left; `layer` is its path."""
+    """The code of one of torch's layers does not allow the remaining sizes; `layer` is its path."""
 
     def __init__(self, layer: str, why: str) -> None:
         super().__init__(f"{layer}: {why}")
@@ -34,9 +34,9 @@ class Resized:
     Parameters
     ----------
     before, after : tuple of int
-        Shapes; equal where nothing was taken.
+        Shapes; equal if nothing was removed.
     gone : Mapping of int to sequence of int
-        Axis -> positions that were taken.
+        Axis -> positions that were removed.
     """
 
     before: tuple[int, ...]
@@ -55,7 +55,7 @@ def update_sizes(name: str, layer: nn.Module, tensors: Mapping[str, Resized]) ->
     Parameters
     ----------
     name : str
-        Of the layer in its network, for messages.
+        Name of the layer in its network, for messages.
     tensors : Mapping of str to Resized
         The layer's tensors by the attribute under which its code reads them (``"weight"`` also where a
         parametrization makes the weight from other tensors).
@@ -78,7 +78,7 @@ def update_sizes(name: str, layer: nn.Module, tensors: Mapping[str, Resized]) ->
 
 
 def may_misfit(layer: nn.Module | None) -> bool:
-    """Return whether a layer's code may hold sizes in ways of its own: anybody's but torch's, and attention."""
+    """Return whether a layer's code may hold sizes in its own way: all layers but torch's, plus attention."""
     if layer is None or isinstance(layer, _NORMS):
         return False
     return not type(layer).__module__.startswith("torch.nn.") or isinstance(layer, nn.MultiheadAttention)
@@ -137,7 +137,7 @@ def _embedding(_: str, layer: Any, tensors: _Tensors) -> None:
 
 
 def _attention(name: str, layer: Any, tensors: _Tensors) -> None:
-    """Follow `torch.nn.MultiheadAttention`, whose code takes the heads' channels for as many as the input's."""
+    """Update `torch.nn.MultiheadAttention`, whose code assumes as many channels in its heads as in its input."""
     joint = layer._qkv_same_embed_dim
     query = tensors["in_proj_weight" if joint else "q_proj_weight"]
     parts = 3 if joint else 1
@@ -181,7 +181,7 @@ def _attends(layer: nn.Module, _: _Tensors) -> bool:
 
 
 def _convolves(layer: nn.Module, tensors: _Tensors) -> bool:
-    """Match torch's own, and layers written after them (torchvision's ``DeformConv2d``)."""
+    """Match torch's convolutions, and layers modelled on them (torchvision's ``DeformConv2d``)."""
     named = all(isinstance(getattr(layer, name, None), int) for name in ("in_channels", "out_channels", "groups"))
     return named and "weight" in tensors and len(tensors["weight"].before) >= 3
 

@@ -1,8 +1,8 @@
-"""Which groups stand in the way of a network's own class, found before anything is decided.
+"""Find the groups that prevent a pruned network from keeping its own class, before counts are decided.
 
-Code that computes with sizes (``C // num_heads``), or only runs in training, can refuse what is left of some layers. A
-trial plan takes units from every group; where the user's module does not run with what is left, the groups that its
-failing code handles are left whole, and the rest is tried again.
+Code that computes with sizes (``C // num_heads``), or that runs only in training, can fail on what is left of some
+layers. A trial plan removes units from every group; if the user's module does not run with what is left, the groups
+that its failing code handles are left whole, and the rest is tried again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LEAST = 0.1
 _TRIALS = 12
 _KEPT = 0.7
 _TOLERANCE, _LEAST_RANGE = 1e-2, 1e-6
-"""Largest difference of module and graph, as a share of the output's range: trials are in the network's precision."""
+"""Largest difference of module and graph, relative to the output's range: trials run in the network's precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,11 @@ class OwnClass:
     Parameters
     ----------
     constraints : Constraints
-        Under which it keeps its class, or the given ones where nothing is to be left whole for that.
+        Constraints under which it keeps its class; the given ones if nothing is left whole for that.
     left_whole : str
-        Which groups these leave whole besides, and why; else empty.
+        Which other groups these leave whole, and why; else empty.
     out_of_reach : str
-        Why groups that stand in the way are not left whole; else empty.
+        Why groups in the way are not left whole; else empty.
     """
 
     constraints: Constraints
@@ -65,9 +65,9 @@ class OwnClass:
 
 
 def for_own_class(task: PruningTask, graph: Graph) -> OwnClass:
-    """Leave whole what stands in the way of the network's own class, if the target can be met so.
+    """Leave whole the groups in the way of the network's own class, if the target can still be met.
 
-    It can be if every other group still keeps a tenth of its units then. Given ratios name what goes, and are followed.
+    It can if every other group then still keeps a tenth of its units. Given ratios say what to remove and are followed.
     """
     given = task.constraints
     if given.form == "graph" or task.target.of == "ratios" or isinstance(task.model, GraphNetwork):
@@ -94,13 +94,13 @@ def groups_in_the_way(model: nn.Module, graph: Graph, choices: Choices) -> dict[
     Parameters
     ----------
     choices : Choices
-        What may be decided. No group but its movable ones is looked at.
+        What may be decided. Only its movable groups are examined.
 
     Returns
     -------
     dict of str to str or None
-        Name of each group -> what the network's code says without it; empty where nothing stands in the way, None
-        where that many groups do, or such unknown ones, that nothing else is left.
+        Name of each group -> what the network's code says when it is pruned; empty if nothing is in the way, None if
+        so many groups are, or such unknown ones, that nothing else is left.
     """
     whole: dict[str, str] = {}
     failed = False
@@ -160,7 +160,7 @@ class _Trial:
         )
 
     def misfit(self) -> Misfit | None:
-        """Return why the user's module does not do what the graph does, None where it does."""
+        """Return why the user's module does not do what the graph does; None if it does."""
         gone = removed_positions(self.graph.groups, self.plan)
         expected: list[Tensor] = []
 
@@ -183,10 +183,10 @@ class _Trial:
         return made if isinstance(made, Misfit) else None
 
     def blamed(self, misfit: Misfit, whole: Set[str]) -> set[str]:
-        """Return the groups to leave whole besides: those nearest to the code that failed, in all modules of its class.
+        """Return further groups to leave whole: those closest to the code that failed, in all modules of its class.
 
-        First those whose sizes it writes; then those of what comes in, for code that asks its input for a size; then
-        all that it handles; at last the same of the modules around it.
+        First those whose sizes it writes; then those of its inputs, for code that asks its input for a size; then all
+        that it handles; finally the same for the modules around it.
         """
         if misfit.module is None:
             paths = dict.fromkeys(change.layer for change in self._cut.changes)

@@ -1,4 +1,4 @@
-"""Layers that drop values at random, called by a graph as layers again: their rates are not baked in."""
+"""Make a graph call layers that drop values at random as layers again, so that their rates are not baked in."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _ATTENTION_RATE = 4
 
 
 class AttentionDropout(nn.Dropout):
-    """The rate `p` at which an attention drops its weights in training mode; without arguments, gives the rate."""
+    """The rate `p` at which attention drops its weights in training mode; called without arguments, returns it."""
 
     def forward(self) -> float:  # type: ignore[override]
-        """Return the rate of the present mode."""
+        """Return the rate of the current mode."""
         return self.p if self.training else 0.0
 
 
 def call_random_layers(model: nn.Module, graph: fx.Graph, resized: Collection[str]) -> dict[str, nn.Module]:
-    """Let a graph call layers instead of the operators that they were traced to, in place; return copies of these.
+    """Make a graph call layers instead of the operators that they were traced to, in place; return copies of them.
 
-    The network's own layers of dropout and others that draw random numbers and have no tensors of their own (stochastic
-    depth), under their paths; a new layer, ``PATH.dropout``, where the code at a path calls a function in training.
+    These are the network's own dropout layers and others that draw random numbers and have no tensors (stochastic
+    depth), under their paths, and a new layer, ``PATH.dropout``, if the code at a path calls a function in training.
 
     Parameters
     ----------
     resized : collection of str
-        Paths of modules in whose code sizes changed: it stays as it was traced.
+        Paths of modules in whose code sizes changed: such code stays as traced.
     """
     layers, called = dict(model.named_modules()), dict[str, nn.Module]()
     for node in list(graph.nodes):
@@ -74,7 +74,7 @@ def call_random_layers(model: nn.Module, graph: fx.Graph, resized: Collection[st
 
 
 def _call(node: fx.Node) -> tuple[str, str]:
-    """Return the call in which a node stands, and the path of the module that is called."""
+    """Return the call that a node belongs to, and the path of the called module."""
     stack = node.meta.get("nn_module_stack") or {"": ("",)}
     call, (path, *_) = list(stack.items())[-1]
     return call, path.partition("@")[0]
@@ -95,7 +95,7 @@ def _free(model: nn.Module, called: Collection[str], path: str) -> str:
 
 
 def _unfused(module: nn.Module | None, path: str, rate: float) -> str:
-    """Return the path of the only layer of dropout with that rate right inside a module; else an empty string."""
+    """Return the path of the only dropout layer with that rate directly inside a module; else an empty string."""
     inside = () if module is None else module.named_children()
     names = [name for name, child in inside if isinstance(child, nn.Dropout) and child.p == rate]
     return f"{path}.{names[0]}".lstrip(".") if len(names) == 1 else ""

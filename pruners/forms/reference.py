@@ -1,6 +1,6 @@
-"""What a compact network has to compute: the masked original, run once for all that is compared with it.
+"""What a compact network must compute: the masked original, run once for everything that is compared with it.
 
-With two kinds of weights: those that the network has, and those of an awake copy, whose output depends on every channel
+It runs with two sets of weights: the network's own, and those of an awake copy, whose output depends on every channel
 (`pruners.modules.perturb`). The choice of the form and the check of the result share both.
 """
 
@@ -34,14 +34,14 @@ __all__ = ["LEAST_SENSITIVITY", "Awake", "Cases", "Kind", "MaskedRun", "Referenc
 
 Kind: TypeAlias = Literal["masked parameters", "masked values"]
 LEAST_SENSITIVITY = 1e-3
-"""Smallest change of the output by masking, relative to its range, with which a comparison says something."""
+"""Smallest change of the output by masking, relative to its range, for a comparison to be meaningful."""
 _PROBES = 8
-"""Draws of the awake weights until the output moves: a few removed channels can all sleep behind a ReLU."""
+"""Most draws of awake weights until the output moves: a few removed channels can all be dead behind a ReLU."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedRun:
-    """A run of the original, what it gives masked, and how each output shrinks: None where its channels stay."""
+    """A run of the original, its outputs when masked, and how each output shrinks: None if its channels stay."""
 
     plain: Run
     masked: Sequence[Tensor]
@@ -50,7 +50,7 @@ class MaskedRun:
     def sensitivity(self, floor: float) -> float:
         """Return how far masking moves the output, relative to its range of at least `floor` of its size.
 
-        That what may shrink is moved says nothing.
+        Outputs that may shrink do not count.
         """
         runs = zip(self.plain.outputs, self.masked, self.cuts, strict=True)
         return max((distance(one, other) / span_of(one, floor) for one, other, cut in runs if cut is None), default=0.0)
@@ -75,9 +75,9 @@ class Cases:
     awake : MaskedRun
         With awake weights, at another batch size where the original takes any.
     tensors : Mapping of str to Tensor
-        The awake weights, cut by the plan: what the compact network has to have for `awake`.
+        The awake weights, cut by the plan: what the compact network needs for `awake`.
     counts : bool
-        Whether the multiply-accumulates of that run are those of the graph.
+        Whether the multiply-accumulates counted in that run are those of the graph.
     """
 
     given: MaskedRun
@@ -87,7 +87,7 @@ class Cases:
 
 
 class Reference:
-    """Runs of the original, made when they are asked for and kept.
+    """Runs of the original, made on first use and cached.
 
     Parameters
     ----------
@@ -100,15 +100,15 @@ class Reference:
     seed : int, default=0
         Seeds inputs and redrawn tensors.
     checked : bool, default=True
-        Whether what is masked is asked for as well as what is awake: one run gives both.
+        Whether masked runs will be needed as well as awake weights: one run gives both.
 
     Attributes
     ----------
     gone : Mapping of str to Mapping of int to sequence of int
         Removed positions by tensor and axis.
     kinds : tuple of str
-        How the original may be masked, the plainest first. Zeros in the parameters are not zeros in the values where a
-        function of zero is multiplied by another one.
+        How the original may be masked, simplest first. Zeros in the parameters do not give zero values if a function of
+        zero is multiplied by another one.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class Reference:
         Parameters
         ----------
         dtype : torch.dtype
-            In which the original runs.
+            Precision in which the original runs.
         any_batch : bool
-            Run at batch sizes 1 and 2 where the original does, else (or False) at the traced one.
+            Run at batch sizes 1 and 2 if the original does; otherwise, or if False, at the traced one.
         """
         key = any_batch, dtype
         if key not in self._awake and self._checked:
@@ -156,7 +156,7 @@ class Reference:
         return Examples(example, FullSequences if holds_packed(self._graph.module) else nullcontext)
 
     def _woken(self, dtype: torch.dtype, any_batch: bool) -> tuple[nn.Module, Run, Run]:
-        """Return an awake copy, its run before and the one after it woke."""
+        """Return an awake copy, and its runs before and after waking."""
         examples = self._examples(dtype)
         wake = partial(randomize_for_sensitivity, seed=self._seed)
         return examples.runs(partial(self._network, dtype), seed=self._seed, any_batch=any_batch, last=wake)
@@ -173,7 +173,7 @@ class Reference:
             del network  # one copy at a time
             network = self._network(dtype)
             inputs = plain.inputs
-            if attempt >= _PROBES // 2:  # what is drawn may lie where the network is dead, the example does not
+            if attempt >= _PROBES // 2:  # drawn inputs may fall where the network is dead, the example does not
                 inputs = self._examples(dtype).as_given(plain.batch)
             outputs = randomize_for_sensitivity(network, inputs, seed=self._seed + attempt)
             plain = Run(plain.batch, inputs, outputs)
@@ -182,7 +182,7 @@ class Reference:
         return Cases(given, awake, tensors, counter.macs // plain.size == self._graph.macs())
 
     def _masked(self, kind: Kind, network: nn.Module, run: Run) -> MaskedRun:
-        """Run a network masked; by parameters it stays so."""
+        """Run a network masked; masking by parameters modifies it."""
         graph, survivors = self._graph, self._graph.survivors(self._plan)
         if kind == "masked parameters":
             mask_(network, self.gone)

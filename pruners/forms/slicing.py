@@ -1,4 +1,4 @@
-"""Named tensors of a module, and cutting positions out of them."""
+"""Find a module's tensors by name, and cut positions out of tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tensor_named(module: nn.Module, path: str) -> Tensor:
     Raises
     ------
     PlanError
-        There is none.
+        There is no such tensor.
     """
     parent, _, attribute = path.rpartition(".")
     try:
@@ -40,7 +40,7 @@ def slice_without(tensor: Tensor, axes: Positions) -> Tensor:
     Parameters
     ----------
     tensor : Tensor
-        Of any shape and dtype; the order of its axes in memory stays.
+        Any shape and dtype; the order of its axes in memory is kept.
     axes : Mapping of int to sequence of int
         Axis -> positions along it, ascending.
     """
@@ -51,7 +51,7 @@ def slice_without(tensor: Tensor, axes: Positions) -> Tensor:
             stay = torch.ones(tensor.shape[axis], dtype=torch.bool)
             stay[torch.tensor(positions, dtype=torch.int64)] = False
             tensor = tensor.index_select(axis, stay.nonzero().reshape(-1).to(tensor.device))
-        if axes and order == sorted(order):  # what is selected is laid out so already
+        if axes and order == sorted(order):  # the selection already has this layout
             return tensor.detach()
         inverse = sorted(range(tensor.ndim), key=order.__getitem__)
         laid_out = tensor.detach().permute(order).clone(memory_format=torch.contiguous_format)

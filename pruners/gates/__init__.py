@@ -1,3 +1,3 @@
-"""Trainable units: a number for each unit that is trained with the network, and folded away at the end."""
+"""Gates: a trainable number for each unit, trained with the network and folded away at the end."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Sparsity of BatchNorm scales: an L1 penalty on the scales of the units that may go, and their sizes as scores."""
+"""Sparsity of BatchNorm scales: an L1 penalty on the scales of prunable units, and their magnitudes as scores."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_bat
 
 
 class BatchNormScales(Gate):
-    """The scales of BatchNorm as gates of the units.
+    """BatchNorm scales as the gates of the units.
 
     Training minimises ``loss + strength * sum |gamma|``: the subgradient ``strength * sign(gamma)`` is added to the
-    gradient of each scale after the backward pass. The optimizer's step is then that of the penalised loss, and the
-    loss that is reported is the plain one. Only scales of the given groups are penalised; in a BatchNorm behind a
-    concatenation those of their positions.
+    gradient of each scale after the backward pass. The optimizer then minimises the penalised loss, while the reported
+    loss is the plain one. Only the scales of the given groups are penalised; in a BatchNorm after a concatenation, only
+    those at their positions.
 
     The scales are the network's own parameters and train with it, weight decay included (as in the released code), so
-    that there is nothing to fold; a shift that is not zero goes on to the next layer only through the units that stay.
+    there is nothing to fold; a nonzero shift reaches the next layer only through the units that are kept.
 
     Parameters
     ----------
     network : Module
-        The traced network or a copy of it; is changed.
+        The traced network or a copy of it; modified in place.
     graph : Graph
         Its trace.
     groups : sequence of str, optional
-        Names of groups; default: all that may be pruned. Those without a trainable BatchNorm scale are left out, see
+        Names of groups; default: all prunable ones. Those without a trainable BatchNorm scale are left out, see
         `without`.
     strength : float
         lambda of the paper: 1e-4 for VGG, 1e-5 for ResNet-164 and DenseNet-40.
     initial : float, optional
-        Set every scale of the network's BatchNorms to it (the paper: 0.5), before training from scratch.
+        Value given to every BatchNorm scale of the network (the paper: 0.5), before training from scratch.
     reduction : {"mean", "sum", "max"}
         Over the BatchNorms of a unit.
 
@@ -57,7 +57,7 @@ class BatchNormScales(Gate):
 
     Examples
     --------
-    In a training loop of one's own::
+    In your own training loop::
 
         graph = trace(network, example_inputs)
         gate = BatchNormScales(network, graph, strength=1e-4)
@@ -124,16 +124,16 @@ class BatchNormScales(Gate):
                     scale.grad.add_(self.strength * self.get_buffer(f"penalised_{number}") * scale.sign())
 
     def scores(self) -> Scores:
-        """Return ``|gamma|`` of each unit, reduced over its BatchNorms; the mean where a unit has several channels."""
+        """Return ``|gamma|`` of each unit: the mean over its channels, reduced over its BatchNorms."""
         return scale_scores(self._home[0], self._members, self.reduction)
 
     def fold(self) -> None:
-        """Leave the network; its scales are its own."""
+        """Detach from the network; there is nothing to fold."""
         self.detach_from(self._home[0])
 
 
 def scale_members(network: nn.Module, graph: Graph, group: str) -> tuple[Member, ...]:
-    """Return the members of a group that are trainable scales of BatchNorms."""
+    """Return the members of a group that are trainable BatchNorm scales."""
     scales = _scale_paths(graph)
     return tuple(
         member
@@ -143,14 +143,14 @@ def scale_members(network: nn.Module, graph: Graph, group: str) -> tuple[Member,
 
 
 def scale_scores(network: nn.Module, members: Mapping[str, Sequence[Member]], reduction: Reduction) -> Scores:
-    """Return ``|gamma|`` of each unit, reduced over its BatchNorms; the mean where a unit has several channels.
+    """Return ``|gamma|`` of each unit: the mean over its channels, reduced over its BatchNorms.
 
     Parameters
     ----------
     network : Module
-        Whose scales.
+        Network that holds the scales.
     members : Mapping of str to sequence of Member
-        For each group those that `scale_members` finds.
+        What `scale_members` returns for each group.
     reduction : {"mean", "sum", "max"}
         Over the members.
     """
@@ -165,7 +165,7 @@ def scale_scores(network: nn.Module, members: Mapping[str, Sequence[Member]], re
 
 
 def _scale_paths(graph: Graph) -> dict[str, None]:
-    """Return the names of the parameters that scale what a BatchNorm normalised, whatever module calls it."""
+    """Return the names of all BatchNorm scale parameters, whichever module calls the BatchNorm."""
     names: dict[str, None] = {}
     for node in graph.module.graph.nodes:
         if operator_name(node.target) in _BATCH_NORMS and len(node.args) > 1:

@@ -1,4 +1,4 @@
-"""`Gate`: a trainable number for each unit of a network, used around any training loop."""
+"""`Gate`: a trainable number for each unit of a network, for use in any training loop."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ GATE = "prune_deploy_gate"
 
 
 class Gate(nn.Module, ABC):
-    """Numbers that are trained with a network and say what each of its units is worth.
+    """Numbers trained with a network that tell how important each of its units is.
 
-    A subclass attaches itself to the network when it is made (parametrizations, hooks), and becomes one of its modules,
-    so that the network's ``state_dict`` holds all of its state and data parallelism its parameters. State that is no
-    parameter is a buffer: a training that is resumed from a ``state_dict`` goes on bit for bit.
+    A subclass attaches itself to the network when it is created (parametrizations, hooks), and becomes one of its
+    modules, so that the network's ``state_dict`` holds all of its state and data parallelism covers its parameters.
+    State other than parameters is kept in buffers, so that training resumed from a ``state_dict`` continues bit for
+    bit.
 
     Parameters
     ----------
     network : Module
-        Is changed; hand in a copy where the original is still wanted.
+        Modified in place; pass a copy to keep the original.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class Gate(nn.Module, ABC):
 
     Examples
     --------
-    In a training loop of one's own::
+    In your own training loop::
 
         gate = SomeGate(network, graph)
         optimizer = SGD(gate.parameter_groups(network, weight_decay=1e-4), lr=lr)
@@ -62,11 +63,11 @@ class Gate(nn.Module, ABC):
         network.add_module(GATE, self)
 
     def forward(self, *inputs: Any) -> Any:
-        """Return what comes in: an `nn.Sequential` calls its gate as it calls any of its modules."""
+        """Return the input: an `nn.Sequential` calls its gate like any of its modules."""
         return inputs[0] if len(inputs) == 1 else inputs
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Divide what the optimizer shall train: the network's parameters with weight decay, the gate's without.
+        """Return the optimizer's parameter groups: the network's with weight decay, the gate's without.
 
         Parameters that the gate updates itself (`updated_here`) are in neither.
         """
@@ -80,17 +81,17 @@ class Gate(nn.Module, ABC):
         return [group for group in groups if group["params"]]
 
     def expect(self, updates: int) -> None:
-        """Hear how many updates the training takes at most; before the first one, and again when it is resumed."""
+        """Receive the maximum number of updates; called before the first one, and again on resume."""
 
     def updated_here(self) -> list[nn.Parameter]:
-        """List the parameters that `after_step` updates from their gradients, in the optimizer's place.
+        """List the parameters that `after_step` updates from their gradients, instead of the optimizer.
 
-        It uses the gradients up (sets them to None): the optimizer, which does not know them, would not clear them.
+        It then sets these gradients to None, as the optimizer does not know the parameters and would not clear them.
         """
         return []
 
     def penalty(self) -> Tensor | None:
-        """Return what is added to the loss of the batch that just ran; None for nothing."""
+        """Return the term to add to the loss of the batch that just ran, or None."""
         return None
 
     def with_penalty(self, loss: Tensor) -> Tensor:
@@ -99,27 +100,27 @@ class Gate(nn.Module, ABC):
         return loss if penalty is None else loss + penalty
 
     def before_step(self, lr: float) -> None:
-        """Change gradients: after the backward pass, before clipping and the optimizer's step of rate `lr`."""
+        """Modify gradients after the backward pass, before clipping and the optimizer's step at rate `lr`."""
 
     def after_step(self, lr: float) -> None:
-        """Update what the gate updates itself, after the optimizer's step of rate `lr`."""
+        """Update the parameters that the gate updates itself, after the optimizer's step at rate `lr`."""
 
     @property
     def finished(self) -> bool:
-        """Whether training has done what the gate wanted, so that the loop may end."""
+        """Whether the gate has reached its goal, so that training may stop."""
         return False
 
     @abstractmethod
     def scores(self) -> Scores:
-        """Return one number for each unit of each gated group; low goes first."""
+        """Return one number for each unit of each gated group; the lowest are removed first."""
 
     @abstractmethod
     def fold(self) -> None:
-        """Multiply the gate into the network's own tensors and leave it: plain layers, no hook, no parametrization.
+        """Fold the gate into the network's own tensors and detach it: no hooks or parametrizations remain.
 
         What the network computes in evaluation mode stays the same, up to rounding, unless the subclass says otherwise.
         """
 
     def detach_from(self, network: nn.Module) -> None:
-        """Stop being a module of `network`; for `fold`."""
+        """Remove the gate from the modules of `network`; for `fold`."""
         delattr(network, GATE)

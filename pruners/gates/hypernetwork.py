@@ -1,4 +1,4 @@
-"""Weights that a hypernetwork generates from latent vectors: one parametrization of a layer's weight."""
+"""Parametrization of a layer's weight by a hypernetwork that generates it from latent vectors."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class HyperNetwork(nn.Module):
     weight : Tensor of shape (n0, n1, ...)
         The layer's weight; not changed.
     shared : Parameter of shape (n_shared,)
-        Latents of all groups. It is used, not owned: it appears in no ``state_dict`` through this module.
+        Latents of all groups. Used but not owned: this module adds it to no ``state_dict``.
     axes : pair of sequence of int
-        For each position along axis 0 and 1 the entry of `shared` that is its latent, or -1 for a latent of its own
-        (`own`), that no other layer shares and that is not pruned.
+        For each position along axes 0 and 1, the entry of `shared` that is its latent, or -1 for a latent of its own
+        (`own`), which no other layer shares and which is not pruned.
     fan_in : int
-        Weights that make one output.
+        Number of weights per output.
     embedding : int
         m.
     generator : torch.Generator
@@ -80,7 +80,7 @@ class HyperNetwork(nn.Module):
         self.w1 = nn.Parameter(w1.to(weight))
         self.b1 = nn.Parameter(torch.zeros_like(w1).to(weight))
         self.w2 = nn.Parameter(w2.to(weight))
-        # A tuple hides the latents from the modules' registry: they are the gate's.
+        # A tuple hides the latents from module registration: they belong to the gate.
         self._shared = (shared,)
         entries = [torch.tensor(axis, dtype=torch.long) for axis in axes]
         own_at = len(shared)
@@ -96,7 +96,7 @@ class HyperNetwork(nn.Module):
         latents = torch.cat([self._shared[0], self.own])
         z = torch.outer(latents[self.rows], latents[self.columns]) + self.offset
         embedded = z.unsqueeze(-1) * self.w1 + self.b1
-        # Products and sums instead of small matrix products: faster, and no autocast rounds them.
+        # Elementwise products and sums instead of small matrix products: faster, and not rounded by autocast.
         explicit = (self.w2 * embedded.unsqueeze(-2)).sum(-1)
         return original + explicit.reshape(original.shape)
 
@@ -111,7 +111,7 @@ def generate_weight(layer: nn.Module, hypernetwork: HyperNetwork) -> None:
 
 
 def plain_weight(layer: nn.Module) -> None:
-    """Put the generated weight of `layer` in the place of its hypernetwork, first among the layer's parameters."""
+    """Replace the hypernetwork of `layer` by the generated weight, first among the layer's parameters."""
     made = type(layer)
     # torch deletes the generated attribute from the layer's class, which copies of the network share.
     keep = {name: value for name, value in vars(made).items() if name not in ("__dict__", "__weakref__")}

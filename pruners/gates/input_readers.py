@@ -1,4 +1,4 @@
-"""Where the units of a group enter the layers that read them: the inputs of modules of the user's own network."""
+"""Find the modules of the user's network that read a group, and the input channels of its units."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Reader:
     module : str
         Its name.
     channel_axis : int
-        Of its input: 1, or -1 for a linear layer.
+        Channel axis of its input: 1, or -1 for a linear layer.
     positions : tuple of tuple of int
         ``positions[unit]`` are the channels of a unit in its input.
     shape : tuple of int
-        Of its input, for the inputs that the network was traced with.
+        Shape of its input, for the inputs the network was traced with.
     site : ScaleSite
-        The columns of its weight that stand for these channels.
+        The columns of its weight for these channels.
     """
 
     module: str
@@ -48,23 +48,23 @@ class Reader:
 def find_readers(
     network: nn.Module, graph: Graph, groups: Collection[str]
 ) -> tuple[dict[str, tuple[Reader, ...]], dict[str, str]]:
-    """Find the layers that read each group, in the order in which they are first called.
+    """Find the layers that read each group, in the order of their first calls.
 
-    The network runs once, in evaluation mode, on its example.
+    The network runs once, in evaluation mode, on its example input.
 
     Parameters
     ----------
     network : Module
-        The traced network, or a copy of it; its modes are restored.
+        The traced network, or a copy of it; its mode is restored.
     graph : Graph
         Its trace.
     groups : collection of str
-        Names.
+        Names of groups.
 
     Returns
     -------
     tuple of (dict, dict)
-        Name of the group -> its readers, and for each group that is not read by modules alone -> why, in one line.
+        Group name -> its readers; and group name -> reason in one line, for each group not read by modules alone.
     """
     sites, reasons = unit_sites(graph, list(groups))
     owners = {

@@ -1,4 +1,4 @@
-"""Latents: numbers of the units of a network from which hypernetworks generate its weights (DHP)."""
+"""DHP's gate: a latent for each unit, from which hypernetworks generate the weights of the network."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ __all__ = ["Latents"]
 
 
 class Latents(Gate):
-    """One latent a unit; the weights of convolutions and linear layers are generated from them (`HyperNetwork`).
+    """One latent per unit; the weights of convolutions and linear layers are generated from them (`HyperNetwork`).
 
-    A unit's latent stands wherever its channels are: at the layer that makes them, at all layers of a residual sum, at
-    its offset behind a concatenation, at the H*W positions behind a flatten, and at the layers that read them. Axes of
-    channels that are not pruned have latents of their own. Biases and norms are ordinary. The generator of a weight has
-    ``1 + 2*m + (m + 1)*K`` numbers for each pair of channels with K weights: with m = 8 that is 10.9 times the weights
-    of a 3x3 convolution, 26 times those of a 1x1.
+    A unit's latent is used wherever its channels are: at the layer that produces them, at all layers of a residual sum,
+    at its offset after a concatenation, at the H*W positions after a flatten, and at the layers that read them. Axes of
+    channels that are not pruned have latents of their own. Biases and norms stay ordinary parameters. The generator of
+    a weight has ``1 + 2*m + (m + 1)*K`` parameters for each pair of channels with K weights: with m = 8 that is 10.9
+    times the weights of a 3x3 convolution, 26 times those of a 1x1.
 
-    After each update of rate eta a proximal step shrinks the latents, ``z <- sign(z) * max(|z| - eta*gamma, 0)``, all
-    but those of a group with `min_survivors` or fewer of at least `threshold`.
+    After each update at learning rate eta, a proximal step shrinks the latents,
+    ``z <- sign(z) * max(|z| - eta*gamma, 0)``, except in groups with `min_survivors` or fewer latents of at least
+    `threshold`.
 
     Parameters
     ----------
     network : Module
-        Is changed. Weights that are frozen, shared between layers or parametrized already stay as they are.
+        Modified in place. Weights that are frozen, shared between layers or already parametrized are left alone.
     graph : Graph
         Its trace.
     groups : collection of str
         Groups that may lose units.
     budget : Budget, optional
-        `finished` when the units of at least `threshold` cost no more than its limit plus `stop_limit` of the dense
-        cost; looked at every `check_every` updates. Without one training is never finished.
+        Training is `finished` when the units of at least `threshold` cost no more than its limit plus `stop_limit` of
+        the dense cost; checked every `check_every` updates. Without a budget it never finishes.
     gamma : float
         Strength of the proximal step.
     threshold : float
-        T: a latent below it counts as gone, but for the `min_survivors` largest of its group.
+        T: a latent below it counts as removed, except the `min_survivors` largest of its group.
     carried : bool
         Start from the network's weights, with latents of one, instead of drawing everything; see `HyperNetwork`.
     seed : int
-        Of what is drawn.
+        Seed of the random draws.
 
     Raises
     ------
@@ -62,7 +63,7 @@ class Latents(Gate):
 
     Examples
     --------
-    In a training loop of one's own::
+    In your own training loop::
 
         graph = trace(network, (images[:2],))
         choices, budget = goal_of(Target(of="flops", kept_fraction=0.5), Constraints(), graph)
@@ -134,13 +135,13 @@ class Latents(Gate):
             generate_weight(layer, made)
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Put everything under weight decay, latents too, as the official code does."""
+        """Return one group with weight decay on everything, latents included, as in the official code."""
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         return [{"params": trained, "weight_decay": weight_decay}]
 
     @torch.no_grad()
     def after_step(self, lr: float) -> None:
-        """Make the proximal step, and look at the cost every `check_every` updates."""
+        """Take the proximal step, and check the cost every `check_every` updates."""
         size = self.latents.abs()
         alive = size.new_zeros(len(self._sizes)).index_add_(0, self.owner, (size >= self.threshold).to(size.dtype))
         shrunk = self.latents.sign() * (size - lr * self.gamma).clamp(min=0)
@@ -152,7 +153,7 @@ class Latents(Gate):
 
     @property
     def finished(self) -> bool:
-        """Whether the units of at least `threshold` cost as little as is wanted."""
+        """Whether the units of at least `threshold` meet the budget, within `stop_limit`."""
         return bool(self.done)
 
     def counts(self) -> dict[str, int]:
@@ -167,7 +168,7 @@ class Latents(Gate):
         return {name: tuple(part.tolist()) for name, part in self._by_group().items()}
 
     def fold(self) -> None:
-        """Put the generated weights in the place of the hypernetworks; nothing that is computed changes."""
+        """Replace the hypernetworks by the weights they generate; the network's outputs do not change."""
         (network,) = self._network
         for layer in network.modules():
             if any(isinstance(made, HyperNetwork) for made in _parametrizations(layer)):
@@ -191,7 +192,7 @@ def _layers_of(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _entries(groups: list[ChannelGroup], layers: dict[str, nn.Module]) -> dict[str, tuple[list[int], list[int]]]:
-    """Return for each weight and each of its first two axes the latent of every position; -1 where there is none."""
+    """Return the latent of every position along the first two axes of each weight; -1 for none."""
     latents_of: dict[str, tuple[list[int], list[int]]] = {}
     for path, layer in layers.items():
         shape = cast("Tensor", layer._parameters["weight"]).shape

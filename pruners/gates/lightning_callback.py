@@ -1,4 +1,4 @@
-"""Gates in a Lightning training: what one writes by hand around a loop, as a callback. Needs ``pytorch-lightning``."""
+"""Lightning callback that applies a gate during training. Needs ``pytorch-lightning``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["GateCallback"]
 
 
 class GateCallback(Callback):
-    """Adds a gate's penalty to the loss, and lets it work before and after each step of the optimizer.
+    """Adds a gate's penalty to the loss, and calls the gate before and after each optimizer step.
 
     The gate is attached to the LightningModule, or to a network in it, before the Trainer starts; its state is part of
-    the module's, so that Lightning's checkpoints hold it. Give the optimizer ``gate.parameter_groups(...)`` in
-    ``configure_optimizers``. With gradient accumulation the gate works once for each step of the optimizer.
+    the module's, so Lightning's checkpoints include it. Give the optimizer ``gate.parameter_groups(...)`` in
+    ``configure_optimizers``. With gradient accumulation the gate is called once per optimizer step.
 
     Parameters
     ----------
     gate : Gate
-        What acts on the training; see `pruners.gates.gate.Gate`.
+        The gate to apply; see `pruners.gates.gate.Gate`.
 
     Raises
     ------
     MethodError
-        On starting: the training is in fp16, whose gradients are scaled, or has several optimizers.
+        When training starts: it is in fp16, whose gradients are scaled, or has several optimizers.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class GateCallback(Callback):
         self._done = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap the module's ``training_step``: its loss gets the penalty, in one backward pass, also in parallel."""
+        """Wrap the module's ``training_step`` to add the penalty to its loss: one backward pass, also in parallel."""
         if str(trainer.precision) == "16-mixed":
             raise MethodError("gates read gradients, which fp16 scales: train in bf16-mixed or 32-true")
         self._step = step = pl_module.training_step
@@ -68,14 +68,14 @@ class GateCallback(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Let the gate change gradients."""
+        """Let the gate modify gradients."""
         if len(trainer.optimizers) > 1:
             raise MethodError(f"{type(pl_module).__name__} has several optimizers: call the gate by hand")
         self._lr = float(optimizer.param_groups[0]["lr"])
         self.gate.before_step(self._lr)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Let the gate update itself if the optimizer made a step, and end the training when it is finished."""
+        """Let the gate update itself after an optimizer step, and stop training when it is finished."""
         if trainer.global_step > self._done:
             self._done = trainer.global_step
             self.gate.after_step(self._lr)

@@ -1,4 +1,4 @@
-"""Zeros that stay zeros while the other weights are trained."""
+"""Weight masks: zeros stay zero while the other weights are trained."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class _Masked(nn.Module):
 
 
 class WeightMasks(Gate):
-    """Masks on the weights of some layers, and the weights that the network had at one point of its training.
+    """Masks on the weights of some layers, and a copy of the network's state to rewind to.
 
-    A masked weight is multiplied by zero wherever the network reads it, so that neither momentum nor weight decay
-    brings it back, whatever the optimizer does.
+    A masked weight is multiplied by zero wherever the network reads it, so neither momentum nor weight decay can bring
+    it back, whatever the optimizer does.
 
     Parameters
     ----------
     network : Module
-        Is changed.
+        Modified in place.
     layers : sequence of str
         Paths of modules with a ``weight``.
     remember_at : int, optional
-        Keep a copy of all parameters and buffers after so many updates, 0 for now, for `rewind`.
+        Number of updates after which all parameters and buffers are copied for `rewind`; 0 copies them now.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class WeightMasks(Gate):
 
     Examples
     --------
-    Fine-tune what a method left, in a loop of one's own::
+    Fine-tune the result of a method, in your own loop::
 
         masks = WeightMasks.of_zeros(network)
         for images, labels in batches:
@@ -80,12 +80,12 @@ class WeightMasks(Gate):
 
     @classmethod
     def of_zeros(cls, network: nn.Module) -> WeightMasks:
-        """Mask every weight of a convolution or linear layer that is zero now.
+        """Mask every weight of a convolution or linear layer that is currently zero.
 
         Raises
         ------
         MethodError
-            None is.
+            No weight is zero.
         """
         weights = {
             name: module.weight
@@ -100,7 +100,7 @@ class WeightMasks(Gate):
         return masks
 
     def keep(self, keep: Mapping[str, Tensor]) -> None:
-        """Set the masks: True where a weight stays, by layer."""
+        """Set the masks by layer: True where a weight is kept."""
         for name, module in self._modules_masked().items():
             _mask_of(module).copy_(keep[name])
 
@@ -109,12 +109,12 @@ class WeightMasks(Gate):
         return {name: _weight_of(module).detach() for name, module in self._modules_masked().items()}
 
     def rewind(self) -> None:
-        """Restore the remembered values of parameters and buffers; masks stay.
+        """Restore the copied parameters and buffers; the masks stay.
 
         Raises
         ------
         MethodError
-            Nothing was remembered, or the training was shorter than that.
+            No copy was requested, or training has not reached that update.
         """
         if self._remember_at is None or int(self.updates) < self._remember_at:
             raise MethodError(
@@ -125,14 +125,14 @@ class WeightMasks(Gate):
                 tensor.copy_(self.get_buffer(self._kept[name]))
 
     def after_step(self, lr: float) -> None:  # noqa: ARG002
-        """Count updates, and remember the network when its update comes."""
+        """Count the update, and copy the network's state after update `remember_at`."""
         self.updates += 1
         if self._remember_at is not None and int(self.updates) == self._remember_at:
             for name, tensor in self._tensors().items():
                 self.get_buffer(self._kept[name]).copy_(tensor.detach())
 
     def scores(self) -> Scores:
-        """Return nothing: masks are of weights, not of units."""
+        """Return nothing: masks apply to weights, not to units."""
         return {}
 
     def fold(self) -> None:
@@ -146,7 +146,7 @@ class WeightMasks(Gate):
         return masked
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the network's parameters and buffers by the names that they had before they were masked."""
+        """Return the network's parameters and buffers by their names before masking."""
         network: nn.Module = self.__dict__["_network"]
         present = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         masked = {f"{name}.weight" if name else "weight" for name in self._modules_masked()}

@@ -1,8 +1,8 @@
-"""Where a scale on a unit or on a residual block can stand: tensors whose product with it is the scaled structure.
+"""Find the tensors to multiply in order to scale a unit or a residual block.
 
-A unit is scaled where it is read: the columns of every layer that sums over it. That is the factor on its feature map,
-whatever activation or norm lies before it, also where several layers make or read the map. A block is scaled at its
-end: the last affine tensors of the branch, followed by nothing that a factor of zero or more does not pass through.
+A unit is scaled where it is read, in the columns of every layer that sums over it. That equals a factor on its feature
+map, whatever activation or norm precedes it, even if several layers produce or read the map. A block is scaled at its
+end, in the last affine tensors of the branch, followed only by operations that a factor of zero or more passes through.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _INPUT_AXIS = {
 """Axis of the weight that is summed over."""
 
 _SELECTS = {"chunk", "narrow", "select", "slice", "split", "split_with_sizes", "unbind", "unsafe_chunk", "unsafe_split"}
-"""What takes a part of its input and leaves the rest unread."""
+"""Operations that take part of their input and leave the rest unread."""
 
 _WEIGHT = {"batch_norm": 1, "group_norm": 2, "layer_norm": 2, "rms_norm": 2} | dict.fromkeys(
     ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), 1
 )
-"""Position of the weight among the arguments; that of the bias is the next one."""
+"""Position of the weight among the arguments; the bias comes next."""
 
 _PASSES = {
     "_adaptive_avg_pool2d", "_to_copy", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
@@ -53,7 +53,7 @@ _PASSES = {
     "pixel_shuffle", "prelu", "relu", "reshape", "roll", "slice", "squeeze", "sum", "to", "transpose", "unflatten",
     "unsqueeze", "upsample_bilinear2d", "upsample_nearest2d", "view",
 }  # fmt: skip
-"""``f(scale * x) = scale * f(x)`` for a scale of zero or more."""
+"""Operations with ``f(scale * x) = scale * f(x)`` for a scale of zero or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class ScaleSite:
     path : str
         Name of the parameter.
     axis : int
-        Along which units have positions.
+        Axis along which units have positions.
     indices : tuple of tuple of int
-        ``indices[unit]`` are the positions of a unit; empty where one scale multiplies the whole parameter.
+        ``indices[unit]`` are the positions of a unit; empty if one scale multiplies the whole parameter.
     """
 
     path: str
@@ -81,7 +81,7 @@ def unit_sites(graph: Graph, groups: Sequence[str]) -> tuple[dict[str, tuple[Sca
     Returns
     -------
     tuple of (dict, dict)
-        Name of the group -> its sites, and for the groups that cannot be scaled -> why, in one line.
+        Group name -> its sites; and group name -> reason in one line, for groups that cannot be scaled.
     """
     sites_of: dict[str, tuple[ScaleSite, ...]] = {}
     reasons: dict[str, str] = {}
@@ -118,7 +118,7 @@ def block_sites(
     Returns
     -------
     tuple of (dict, dict)
-        Name of the block -> its sites, and for the blocks that cannot be scaled -> why, in one line.
+        Block name -> its sites; and block name -> reason in one line, for blocks that cannot be scaled.
     """
     sites_of: dict[str, tuple[ScaleSite, ...]] = {}
     reasons: dict[str, str] = {}
@@ -136,13 +136,13 @@ def block_sites(
 
 
 def _held(graph: Graph, node: fx.Node) -> frozenset[int]:
-    """Return the groups whose channels a value has."""
+    """Return the groups whose channels are in the value of a node."""
     values = [item for item in _flat(graph.grouping.walk.values.get(node.name)) if isinstance(item, Value)]
     return frozenset(g for value in values for axis in value.axes for g in graph.grouping.positions(value, axis))
 
 
 def _column_site(graph: Graph, node: fx.Node, reads: Sequence[fx.Node], group: str) -> ScaleSite | None:
-    """Return the columns of a group in the weight of a layer; None where the node is not a layer that sums over it."""
+    """Return the columns of a group in the weight of a layer; None if the node is not a layer that sums over it."""
     axis = _INPUT_AXIS.get(operator_name(node.target))
     if axis is None or len(reads) > 1:
         return None
@@ -158,7 +158,7 @@ def _column_site(graph: Graph, node: fx.Node, reads: Sequence[fx.Node], group: s
 
 
 def _leaves_unread(node: fx.Node) -> bool:
-    """Return whether a node reads no values: it takes a part of them, or their sizes."""
+    """Return whether a node reads no values, but only takes part of them or their sizes."""
     if node.target is operator.getitem or operator_name(node.target) in _SELECTS:
         return True
     return isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
@@ -175,7 +175,7 @@ def _users(graph: Graph, path: str) -> set[fx.Node]:
 
 
 class _BranchEnd:
-    """Goes back from the end of a branch to the last affine tensors: they are all that one scale has to multiply."""
+    """Walks back from the end of a branch to its last affine tensors, which one scale has to multiply."""
 
     def __init__(self, graph: Graph, block: ResidualBlock) -> None:
         self._graph, self._block = graph, block
@@ -183,7 +183,7 @@ class _BranchEnd:
         self.stopped = ""
 
     def follow(self, node: Any, reader: fx.Node) -> bool:
-        """Collect the tensors behind `node`, which only `reader` may use; False where there is no way."""
+        """Collect the tensors behind `node`, which only `reader` may use; False if the branch cannot be scaled."""
         if not isinstance(node, fx.Node) or node.name not in self._block.nodes or set(node.users) != {reader}:
             self.stopped = self.stopped or reader.name
             return False
@@ -207,7 +207,7 @@ class _BranchEnd:
         return False
 
     def _take(self, reader: fx.Node, tensors: Sequence[Any]) -> bool:
-        """Note the parameters of `reader`, which nothing else may use; a norm or layer without any stops the walk."""
+        """Record the parameters of `reader`, which nothing else may use; a norm or layer without any stops the walk."""
         paths = [self._graph.program.tensors.get(str(item.target)) for item in tensors if item.op == "get_attr"]
         alone = [p for p in paths if p in self._block.tensors and _users(self._graph, p) == {reader}]
         if not tensors or len(alone) != len(tensors):

@@ -1,4 +1,4 @@
-"""Scales on units and on whole residual blocks, shrunk to zero by an accelerated proximal gradient."""
+"""Scales on units and on whole residual blocks, shrunk to zero by the accelerated proximal gradient method."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["StructureScales", "apg_step"]
 def apg_step(
     point: Tensor, velocity: Tensor, slope: Tensor, *, lr: float, strength: float, momentum: float
 ) -> tuple[Tensor, Tensor]:
-    """Take one step of the accelerated proximal gradient for ``G(point) + strength * |point|_1``.
+    """Take one accelerated proximal gradient step for ``G(point) + strength * |point|_1``.
 
     ``z = S(point - lr * slope)`` with the soft threshold ``S`` of ``lr * strength``, ``v' = z - point + momentum * v``,
-    ``point' = z + momentum * v'``: the form of Nesterov's momentum in which the point that is kept is the one that the
-    next gradient is taken at.
+    ``point' = z + momentum * v'``: the form of Nesterov momentum that keeps the point at which the next gradient is
+    taken.
 
     Parameters
     ----------
     point, velocity, slope : Tensor
-        Of one shape; `slope` is the gradient of G at `point`.
+        All of one shape; `slope` is the gradient of G at `point`.
     lr, strength, momentum : float
         eta, gamma and mu of the paper.
 
@@ -52,20 +52,20 @@ def apg_step(
 
 
 class StructureScales(Gate):
-    """A scale on each unit and on each residual block: ``lambda * f`` for a feature map, ``x + lambda * f(x)``.
+    """A scale on each unit and residual block: ``lambda * f`` for a feature map, ``x + lambda * f(x)`` for a block.
 
-    The scales start at one and are trained with the network under ``strength * |lambda|_1``, without weight decay.
-    Their updates are made here, after the optimizer's, by `apg_step` at the optimizer's learning rate. No scale is
-    below zero; where one is zero, its structure can go without any change of what the network computes.
+    The scales start at one and are trained with the network under ``strength * |lambda|_1``, without weight decay. The
+    gate updates them itself, after the optimizer's step, by `apg_step` at the optimizer's learning rate. No scale is
+    below zero; a structure whose scale is zero can be removed without changing the network's outputs.
 
-    A scale multiplies the network's own tensors, by parametrizations, so that folding is exact: for a unit the columns
+    A scale multiplies the network's own tensors through parametrizations, so folding is exact: for a unit the columns
     of all layers that read it, for a block the last affine tensors of its branch (`pruners.gates.scale_sites`). A
     structure without such tensors has no scale; `ungated` says why.
 
     Parameters
     ----------
     network : Module
-        The traced network or a copy of it; is changed.
+        The traced network or a copy of it; modified in place.
     graph : Graph
         Its trace.
     groups : sequence of str
@@ -75,7 +75,7 @@ class StructureScales(Gate):
     strength : float
         gamma of the scales.
     unit_strength : float, optional
-        gamma of the units' scales, where it is another one.
+        gamma of the units' scales; default: `strength`.
     momentum : float
         mu.
 
@@ -86,7 +86,7 @@ class StructureScales(Gate):
 
     Examples
     --------
-    In a training loop of one's own::
+    In your own training loop::
 
         graph = trace(network, example_inputs)
         blocks = [block.name for block in graph.blocks]
@@ -162,7 +162,7 @@ class StructureScales(Gate):
         return list(self.scales)
 
     def after_step(self, lr: float) -> None:
-        """Update the scales by the gradients of the last backward pass, which are used up."""
+        """Update the scales from the gradients of the last backward pass, and clear these gradients."""
         with torch.no_grad():
             for number, (scale, strength) in enumerate(zip(self.scales, self._strengths, strict=False)):
                 if scale.grad is None:
@@ -182,7 +182,7 @@ class StructureScales(Gate):
         return dict(zip(self._blocks, self.scales[-1].tolist(), strict=True)) if self._blocks else {}
 
     def fold(self) -> None:
-        """Multiply the scales into the tensors they stand on, and leave the network: it computes what it did."""
+        """Multiply the scales into their tensors and detach; the network's outputs do not change."""
         network = self._home[0]
         for path in self._scaled:
             module, _, name = path.rpartition(".")
@@ -201,7 +201,7 @@ class _UnitScale(nn.Module):
 
     def __init__(self, scale: nn.Parameter, site: ScaleSite, like: Tensor) -> None:
         super().__init__()
-        # In a tuple: it is a parameter of the gate, and not of every layer that it scales.
+        # In a tuple: it is a parameter of the gate, not of the layers that it scales.
         self._scale = (scale,)
         self._shape = [-1 if axis == site.axis else 1 for axis in range(like.ndim)]
         unit = torch.full((like.shape[site.axis],), len(site.indices), device=like.device)
@@ -234,7 +234,7 @@ def _own_class(shared: type[nn.Module]) -> type[nn.Module]:
 
 
 def _parameters_alone(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that one layer has and no parametrization makes."""
+    """Return the parameters that belong to exactly one layer and are not parametrized."""
     holders: dict[int, int] = {}
     for module in network.modules():
         for parameter in module._parameters.values():

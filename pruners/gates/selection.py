@@ -1,4 +1,4 @@
-"""AutoPruner's gate: selection layers that say, from the activations, which units of their groups stay."""
+"""AutoPruner's gate: selection layers that decide from the activations which units to keep."""
 
 from __future__ import annotations
 
@@ -27,50 +27,50 @@ _FIRST_LAMBDA, _FIRST_THRESHOLD = 10.0, 0.95
 
 
 class Selection(Gate):
-    """A selection layer for each of some groups: ``v = sigmoid(alpha * s)``, and the activation times v.
+    """A selection layer for each given group, which multiplies the activation by ``v = sigmoid(alpha * s)``.
 
-    s comes from the activation that a group's layers are read with (`SelectionLayer`). v stands on the inputs of all
-    layers that read the group: behind the non-linearity, and behind whatever pooling, norm or concatenation there is,
-    in any network, however its activations are called; of several such layers the one that is called first gives s.
+    s is computed from the activation of the group as its readers see it (`SelectionLayer`). v multiplies the inputs of
+    all layers that read the group: after the non-linearity and any pooling, norm or concatenation, in any network,
+    however its activations are called. If several layers read the group, the one that is called first gives s.
 
-    The penalty is ``sum_g lambda_g * (mean(v_g) - r_g)^2``. alpha rises along a ramp, the same for all, and by
-    corrections of each group every `check_every` updates, when lambda is renewed too (`pruners.gates.selection_rates`).
-    In evaluation mode v is a fixed index: 1 where v was above 0.5 in most of the last `check_every` updates, else 0.
+    The penalty is ``sum_g lambda_g * (mean(v_g) - r_g)^2``. alpha rises along a ramp common to all groups, and by
+    per-group corrections every `check_every` updates, when lambda is updated too (`pruners.gates.selection_rates`). In
+    evaluation mode v is a fixed index: 1 where v was above 0.5 in most of the last `check_every` updates, else 0.
 
     Parameters
     ----------
     network : Module
-        Is changed.
+        Modified in place.
     graph : Graph
         Its trace.
     rates : Mapping of str to float
-        Groups that get a selection layer, and the share r of its units that each is to keep.
+        Groups that get a selection layer, with the share r of its units that each is to keep.
     updates : int, optional
-        Of the whole training; `expect` tells it later where a trainer knows.
+        Number of updates in the whole training; a trainer can set it later with `expect`.
     alpha : pair of float
         First and last level of the ramp.
     alpha_step : float
         What a correction adds to alpha.
     ramp_every : int
-        Updates between two levels of the ramp; fewer in a training that is too short for 20 levels.
+        Updates between two levels of the ramp; fewer if training is too short for 20 levels.
     check_every : int
-        Updates between two corrections, and of the record that the index comes from.
+        Updates between two corrections, and in the record that the index is taken from.
     settle_after : float
-        Share of the ramp after which v has to lie at the sides.
+        Share of the ramp after which v has to be near 0 or 1.
     max_weights : int
-        Of one fully-connected layer.
+        Maximum number of weights in one fully-connected layer.
     seed : int
-        Of what is drawn.
+        Seed of the random draws.
 
     Raises
     ------
     MethodError
-        A group is read by something else than convolutions and linear layers, a fully-connected layer would be too
+        A group is read by something other than convolutions and linear layers, a fully-connected layer would be too
         large, or the network has a gate already.
 
     Examples
     --------
-    In a training loop of one's own::
+    In your own training loop::
 
         graph = trace(network, (images[:2],))
         gate = Selection(network, graph, {"conv1": 0.5}, updates=len(batches))
@@ -141,11 +141,11 @@ class Selection(Gate):
         self.to(next(network.parameters()).device).train(network.training)
 
     def expect(self, updates: int) -> None:
-        """Hear how many updates the training takes at most."""
+        """Receive the maximum number of updates."""
         self._expected = updates
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Put everything under weight decay, selection layers too, as the official code does."""
+        """Return one group with weight decay on everything, selection layers included, as in the official code."""
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         return [{"params": trained, "weight_decay": weight_decay}]
 
@@ -162,7 +162,7 @@ class Selection(Gate):
 
     @torch.no_grad()
     def after_step(self, lr: float) -> None:  # noqa: ARG002
-        """Note v, and correct alpha and lambda every `check_every` updates."""
+        """Record v, and correct alpha and lambda every `check_every` updates."""
         ramp, update = self._schedule(), int(self.updates)
         (now,), _ = reduce_means([torch.cat([self._now[name] for name in self.rates])], 1)
         self._now = {}
@@ -189,23 +189,23 @@ class Selection(Gate):
         return {name: alpha + float(offset) for name, offset in zip(self.rates, self.offsets, strict=True)}
 
     def values(self) -> dict[str, Tensor]:
-        """Return v of each unit, averaged over the record; one where there is no record yet."""
+        """Return v of each unit, averaged over the record; one if there is no record yet."""
         record = self._recorded()
         mean = torch.sigmoid(record).mean(0) if len(record) else torch.ones_like(self.record[0])
         return {name: mean[own] for name, own in self._slices.items()}
 
     def scores(self) -> Scores:
-        """Return ``alpha * s`` of each unit, averaged over the record: the order of v, also where v is saturated."""
+        """Return ``alpha * s`` of each unit, averaged over the record: same order as v, even where v is saturated."""
         record = self._recorded()
         mean = (record if len(record) else torch.zeros_like(self.record[:1])).double().mean(0)
         return {name: tuple(mean[own].tolist()) for name, own in self._slices.items()}
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Multiply v into the columns of the layers that read the units, and leave the network.
+        """Multiply v into the columns of the layers that read the units, and detach.
 
-        That is what the network computes in training mode, but for the batch's own v. Evaluation mode, that has 0 and 1
-        in the place of v, changes by as much as v is not binary.
+        The network then computes what it does in training mode, except for the batch's own v. Its outputs in evaluation
+        mode, where v is replaced by 0 and 1, change to the extent that v is not binary.
         """
         (network,) = self._network
         for name, value in self.values().items():
@@ -255,7 +255,7 @@ class Selection(Gate):
 
 
 def require_size(group: str, readers: Sequence[Reader], max_weights: int) -> None:
-    """Check that the fully-connected layer of a group does not grow beyond measure.
+    """Check that the fully-connected layer of a group is not too large.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def require_size(group: str, readers: Sequence[Reader], max_weights: int) -> Non
 
 
 def _owners(groups: list[tuple[int, str, Reader]]) -> Tensor:
-    """Return for each channel of a layer's input which of the groups' units it is, one after another; else the end."""
+    """Return the unit of each channel of a layer's input, numbered across the groups; the number of units if none."""
     reader = groups[0][2]
     owners = torch.full((reader.shape[reader.channel_axis],), sum(len(r.positions) for _, _, r in groups))
     first = 0

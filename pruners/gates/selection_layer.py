@@ -1,4 +1,4 @@
-"""AutoPruner's channel selection layer: from a batch's activation to one number a unit."""
+"""AutoPruner's channel selection layer: from a batch's activation to one number per unit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 class SelectionLayer(nn.Module):
     """Mean over the batch, 2x2 max pooling of stride 2, fully-connected layer.
 
-    An axis of fewer than 8 positions is not pooled (the official code leaves 7x7 maps as they are), of an odd number
-    the last position is left out, and a flattened map has no axes to pool. Weights are drawn from N(0, 10 * sqrt(2/n))
-    with n the inputs of the layer, C*(H/2)*(W/2), as in the official code; an account of the paper has C*H*W. Biases
-    start at zero.
+    An axis of fewer than 8 positions is not pooled (the official code leaves 7x7 maps as they are), the last position
+    of an odd axis is dropped, and a flattened map has no axes to pool. Weights are drawn from N(0, 10 * sqrt(2/n)) with
+    n the number of inputs of the layer, C*(H/2)*(W/2), as in the official code; an account of the paper has C*H*W.
+    Biases start at zero.
 
     Parameters
     ----------
     reader : Reader
-        Layer whose input is looked at.
+        Layer whose input is read.
     generator : torch.Generator
         Draws the weights, on the CPU.
     """
@@ -45,12 +45,12 @@ class SelectionLayer(nn.Module):
         self.register_buffer("channels", channels, persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return s, of shape (n_units,), in fp32 whatever the network computes in.
+        """Return s, of shape (n_units,), in fp32 regardless of the network's precision.
 
         Raises
         ------
         MethodError
-            The activation has another shape than the network was traced with.
+            The activation's shape differs from the traced one.
         """
         if tuple(inputs.shape[1:]) != tuple(self.shape):
             raise MethodError(
@@ -80,5 +80,5 @@ def _pooled_shape(reader: Reader) -> tuple[int, ...]:
 
 
 def _kernel(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the pooling window of each spatial axis; nothing where there is no axis, or too many."""
+    """Return the pooling window of each spatial axis; empty if there is no axis, or too many."""
     return tuple(2 if size >= _LEAST_POOLED else 1 for size in sizes) if len(sizes) <= len(_POOLS) else ()

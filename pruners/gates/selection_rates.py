@@ -1,4 +1,4 @@
-"""The numbers of AutoPruner's selection layers that follow a schedule: alpha, its corrections, lambda."""
+"""Schedule of AutoPruner's selection layers: alpha, its corrections, and lambda."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Ramp", "corrected"]
 _SIDES = 0.9
 """Share of v outside [0.2, 0.8] below which alpha is raised."""
 _FIRST_THRESHOLD_STEP = 0.05
-"""How much the share of closed channels that raises alpha sinks each time."""
+"""How much the share of closed channels that raises alpha drops each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class Ramp:
     start, stop : float
         The first and the last level.
     every : int
-        Updates of one level; fewer where that gives less than 20 levels.
+        Updates per level; fewer if that gives less than 20 levels.
     updates : int
-        Of the whole training.
+        Number of updates in the whole training.
     settle_after : float
-        Share of the levels after which v has to lie at the sides.
+        Share of the levels after which v has to be near 0 or 1.
     """
 
     start: float
@@ -40,12 +40,12 @@ class Ramp:
 
     @property
     def step(self) -> int:
-        """Updates of one level."""
+        """Updates per level."""
         return min(self.every, max(1, self.updates // 20))
 
     @property
     def levels(self) -> int:
-        """How many levels there are."""
+        """Number of levels."""
         return max(1, self.updates // self.step)
 
     def level(self, update: int) -> int:
@@ -59,23 +59,23 @@ class Ramp:
         return self.start + (self.stop - self.start) * self.level(update) / (self.levels - 1)
 
     def settled(self, update: int) -> bool:
-        """Return whether v has to lie at the sides at update number `update` (from 0)."""
+        """Return whether v has to be near 0 or 1 at update number `update` (from 0)."""
         return self.level(update) + 1 >= ceil(self.settle_after * self.levels)
 
 
 def corrected(
     offset: float, threshold: float, *, closed: float, values: Tensor, rate: float, step: float, settled: bool
 ) -> tuple[float, float, float]:
-    """Raise alpha where too many channels are closed, or v does not leave the middle; and renew lambda.
+    """Raise alpha if too many channels are closed or v stays in the middle, and update lambda.
 
     Parameters
     ----------
     offset : float
         What earlier corrections have added to alpha.
     threshold : float
-        Share of closed channels from which on alpha is raised; 0.95 at first.
+        Share of closed channels at which alpha is raised; 0.95 at first.
     closed : float
-        Share of channels that are closed by the record of v.
+        Share of channels closed according to the record of v.
     values : Tensor of shape (n_units,)
         v of the last update.
     rate : float
@@ -83,7 +83,7 @@ def corrected(
     step : float
         What a correction adds to alpha.
     settled : bool
-        Whether v has to lie at the sides by now.
+        Whether v has to be near 0 or 1 by now.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Where the number per unit comes from: criteria, and what is done to their scores before a decision.
+"""Importance criteria: score every unit, and prepare the scores for a decision.
 
-Scores are plain numbers, ``{group name: one float per unit}``; low means unimportant. `criteria` lists what there is,
-`criterion` says what a criterion is, `evidence` what it may look at. Its numbers per member become one per unit in
-`reduce`; `normalise` and `pruners.decide.isomorphic` make groups comparable. `measures` holds the criteria; the
-ablation among them is what `ranks` compares the others with.
+Scores are plain numbers, ``{group name: one float per unit}``; low means unimportant. `criteria` lists the criteria by
+name, `criterion` is their base class, and `evidence` is what they may look at. `reduce` turns their numbers per member
+into one per unit; `normalise` and `pruners.decide.isomorphic` make groups comparable. `measures` holds the criteria,
+and the ablation (oracle) that `ranks` compares them with.
 """
 
 __all__: list[str] = []

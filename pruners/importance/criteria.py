@@ -1,4 +1,4 @@
-"""Which criteria there are: a table of names, and how to make one. Importing this module imports no torch."""
+"""The criteria by name, and how to create one. Importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _TABLE = {
 
 
 def criterion_names() -> tuple[str, ...]:
-    """List the criteria: of weights, of activations, of derivatives, and the baseline."""
+    """List the criteria: on weights, on activations, on derivatives, and the baseline."""
     return tuple(_TABLE)
 
 
 def criterion_class(name: str) -> type[Criterion]:
-    """Return the class of the criterion called `name`: its docstring, paper and options, without making one.
+    """Return the class of the criterion called `name`, with its docstring, paper and options, without creating one.
 
     Raises
     ------

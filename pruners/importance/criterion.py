@@ -1,4 +1,4 @@
-"""`Criterion`: what every importance criterion is. The base class checks; a criterion computes."""
+"""`Criterion`: base class of all importance criteria. The base class checks; a criterion computes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Criterion(BaseModel, ABC):
 
     A subclass states `name`, `paper`, `needs_data`, `needs_loss` and `reduction`, has its options as fields, and
     writes `_member_scores`: one row for each member (layer that makes the channels, BatchNorm, or feature map) of
-    each group. What the members' numbers become together, and how groups are made comparable, are choices of
-    their own: see `pruners.importance.reduce` and `pruners.importance.normalise`.
+    each group. How the members' numbers are combined, and how groups are made comparable, are separate choices: see
+    `pruners.importance.reduce` and `pruners.importance.normalise`.
 
     Raises
     ------
@@ -42,16 +42,16 @@ class Criterion(BaseModel, ABC):
     needs_data: ClassVar[bool] = False
     needs_loss: ClassVar[bool] = False
     reduction: ClassVar[Reduction] = "mean"
-    """What is done with several members unless the user says otherwise."""
+    """How several members are combined unless the user says otherwise."""
 
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return what a group would need for its units to be scored ("has no filters ..."); empty where it has it."""
+        """Return what a group lacks for its units to be scored ("has no filters ..."); empty if it lacks nothing."""
         del evidence, group
         return ""
 
     @final
     def unrankable(self, model: nn.Module, graph: Graph) -> dict[str, str]:
-        """Return which groups that may be pruned cannot be scored, and why."""
+        """Return which prunable groups cannot be scored, and why."""
         evidence = Evidence(model=model, graph=graph, groups=())
         lacking = {group.name: self.lacks(evidence, group) for group in graph.groups if group.prunable}
         return {name: f"{self.name} cannot rank it: it {lack}" for name, lack in lacking.items() if lack}
@@ -68,7 +68,7 @@ class Criterion(BaseModel, ABC):
         Raises
         ------
         MethodError
-            The criterion needs batches or a loss that are not there, does not apply to a group, or a score is not
+            The criterion needs batches or a loss that are missing, does not apply to a group, or a score is not
             finite.
         """
         if self.needs_data and not evidence.batches:
@@ -97,4 +97,4 @@ class Criterion(BaseModel, ABC):
 
     @abstractmethod
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        """Compute the rows; batches and loss are there when the class says that it needs them."""
+        """Compute the rows; batches and loss are present if the class says that it needs them."""

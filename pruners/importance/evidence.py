@@ -23,17 +23,17 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What a criterion may look at. Neither the network's values nor its gradients are changed by looking.
+    """What a criterion may look at. Looking changes neither the network's values nor its gradients.
 
-    Under ``torch.autocast``, opened by the caller, the network runs in the lower precision; scores are accumulated in
-    float32 or float64 all the same.
+    Under ``torch.autocast``, opened by the caller, the network runs in the lower precision; scores are still
+    accumulated in float32 or float64.
 
     Parameters
     ----------
     model : Module
         Holds the parameters that the groups' members name.
     graph : Graph
-        Its trace, in its present state.
+        Trace of the model in its present state.
     groups : tuple of str
         Names of the groups to score.
     batches : sequence of (inputs, labels), optional
@@ -41,7 +41,7 @@ class Evidence:
     loss : callable, optional
         ``loss(outputs, labels)`` -> scalar Tensor, averaged over the batch.
     seed : int
-        Seeds what a criterion draws.
+        Seed for what a criterion draws.
     """
 
     model: nn.Module
@@ -67,12 +67,12 @@ class Evidence:
 
 
 def runnable(graph: Graph, batches: Iterable[Batch], who: str) -> Iterator[Batch]:
-    """Move batches to the network's device; cut them where the network runs at one batch size only.
+    """Move batches to the network's device; split them if the network runs at one batch size only.
 
     Raises
     ------
     MethodError
-        There are none, or one is not a multiple of the only batch size.
+        There are no batches, or one is not a multiple of the only batch size.
     """
     tensor = next(iter(graph.module.parameters()), None)
     only = None if graph.dynamic_batch else graph.inputs[0].shape[0]

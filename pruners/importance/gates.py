@@ -1,4 +1,4 @@
-"""Gates of one on the feature maps: a value for each example and unit, that the loss can be differentiated by."""
+"""Gates on feature maps: a factor of 1 per example and unit, to differentiate the loss with respect to."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class GateRow:
     Parameters
     ----------
     group : str
-        Whose units.
+        Name of the group.
     n_units : int
-        As many gates for each example.
+        Number of its units, and of gates for each example.
     sites : tuple of Site
-        Maps that the gates stand on together.
+        Maps that the gates act on together.
     """
 
     group: str
@@ -64,7 +64,7 @@ class MapCriterion(Criterion):
     """A criterion on the feature maps of a group."""
 
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return that a group has no feature map that has an axis for the batch; empty where it has one."""
+        """Return that a group has no feature map with a batch axis; empty if it has one."""
         return "" if _maps(evidence.graph, group.name) else _NO_MAPS
 
 
@@ -73,12 +73,12 @@ def _maps(graph: Graph, group: str) -> tuple[Site, ...]:
 
 
 def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> tuple[GateRow, ...]:
-    """Return which gates there are: one row for all maps of a group when `joint`, else one for each map.
+    """Return the rows of gates: one for all maps of a group if `joint`, else one for each map.
 
     Raises
     ------
     MethodError
-        A group has no feature map that has an axis for the batch.
+        A group has no feature map with a batch axis.
     """
     rows = []
     for name in groups:
@@ -97,15 +97,16 @@ class Gates:
     Parameters
     ----------
     rows : tuple of GateRow
-        What the gates stand on, one row of gates for each.
+        The rows of gates.
     leaf : Tensor of shape (batch, gates of all rows)
-        The gates, all one; float32, or float64 for a network of that.
+        The gates, all one; float32, or float64 for a float64 network.
     loss : Tensor
-        **Sum** over the examples, so that the derivative by an example's gate is that of the example's own loss.
+        **Sum** over the examples, so that the derivative with respect to an example's gate is that of the example's own
+        loss.
     mean_loss : float
         Over the batch.
     positions : tuple of int
-        For each row the positions of one unit's maps.
+        For each row, the number of positions of one unit's maps.
     """
 
     rows: tuple[GateRow, ...]
@@ -115,22 +116,21 @@ class Gates:
     positions: tuple[int, ...]
 
     def slopes(self, *, create_graph: bool = False) -> Tensor:
-        """Differentiate each example's loss by its gates: shape of `leaf`."""
+        """Differentiate each example's loss with respect to its gates; the result has the shape of `leaf`."""
         (slopes,) = torch.autograd.grad(
             self.loss, [self.leaf], create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
         return slopes
 
     def by_row(self, values: Tensor) -> list[Tensor]:
-        """Divide values of shape (batch, gates of all rows) into one float64 Tensor (batch, n_units) for each row."""
+        """Split values of shape (batch, gates of all rows) into one float64 Tensor (batch, n_units) for each row."""
         return list(torch.split(values.to(torch.float64), [row.n_units for row in self.rows], dim=1))
 
 
 def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Sequence[GateRow], who: str) -> Gates:
     """Run the network in evaluation mode with a gate of one on every map of `rows`.
 
-    A gate multiplies all positions of a unit's maps of one example; it is a factor on the map's value, so values
-    do not change.
+    A gate multiplies all positions of a unit's maps for one example; since it is 1, values do not change.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
     """
     n_gates = sum(row.n_units for row in rows)
     wide = any(tensor.dtype == torch.float64 for tensor in graph.module.parameters())
-    # One more than there are gates: a constant for channels that no row has.
+    # A constant appended to the gates, for channels that are in no row.
     ones = torch.ones(len(inputs), 1, dtype=torch.float64 if wide else torch.float32, device=inputs.device)
     leaf = ones.expand(-1, n_gates).clone().requires_grad_()
     positions = [0] * len(rows)
@@ -203,7 +203,7 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Let attention run by its plain formula: its fused kernels have no second derivative."""
+    """Run attention by its plain formula: its fused kernels have no second derivative."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with sdpa_kernel(SDPBackend.MATH):
@@ -211,7 +211,7 @@ def twice_differentiable() -> Iterator[None]:
 
 
 def draw_signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw -1 and 1 evenly: shape, dtype and device of `like`, the same on every device for one seed."""
+    """Draw -1 and 1 evenly in the shape, dtype and device of `like`; one seed gives the same signs on every device."""
     drawn = torch.randint(0, 2, tuple(like.shape), generator=generator)
     return (2 * drawn - 1).to(like.device, like.dtype)
 

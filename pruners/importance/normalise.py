@@ -1,4 +1,4 @@
-"""Normalisations of a group's scores, which make groups comparable; pure functions that keep the order in a group."""
+"""Normalise each group's scores to make groups comparable; pure functions that keep the order within a group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def normalisation_names() -> tuple[str, ...]:
 
 
 def normalise(scores: Mapping[str, Sequence[float]], how: Normalisation) -> Scores:
-    """Normalise the scores of each group by themselves.
+    """Normalise the scores of each group separately.
 
     With scores ``s`` of one group of ``n`` units:
 

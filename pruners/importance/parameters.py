@@ -1,4 +1,4 @@
-"""Derivatives by the network's parameters, without touching them: the traced network run with stand-ins."""
+"""Derivatives with respect to parameters without touching them: the traced network runs with stand-ins."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Substituted", "substituted"]
 
 @dataclass(frozen=True, eq=False)
 class Substituted:
-    """The traced network with leaves of their own in place of some parameters.
+    """The traced network with separate leaf tensors in place of some parameters.
 
     Parameters
     ----------
     module : GraphModule
         Runs in evaluation mode.
     leaves : Mapping of str to Tensor
-        By the parameter's name in the model.
+        Leaf tensors by the parameter's name in the model.
     replacements : Mapping of str to Tensor
-        By the name in `module`; several names may share a leaf.
+        Leaf tensors by the name in `module`; several names may share a leaf.
     """
 
     module: fx.GraphModule
@@ -38,12 +38,12 @@ class Substituted:
         return torch.func.functional_call(self.module, dict(self.replacements), (inputs,), tie_weights=False)
 
     def slopes(self, value: Tensor, *, create_graph: bool = False) -> dict[str, Tensor]:
-        """Differentiate a scalar by each leaf; a leaf that it does not depend on has zeros.
+        """Differentiate a scalar with respect to each leaf; zeros for a leaf that it does not depend on.
 
         Raises
         ------
         MethodError
-            It has no derivative at all.
+            The scalar has no derivative at all.
         """
         if not value.requires_grad:
             raise MethodError("the loss has no derivative by the parameters; hand in one that autograd follows")
@@ -54,7 +54,7 @@ class Substituted:
 
 
 def substituted(evidence: Evidence, paths: Sequence[str]) -> Substituted:
-    """Stand in for the parameters called `paths`: frozen ones have derivatives too, and no ``.grad`` is written."""
+    """Replace the parameters called `paths`: frozen ones get derivatives too, and no ``.grad`` is written."""
     named = dict(evidence.model.named_parameters())
     leaves = {path: named[path].detach().clone().requires_grad_() for path in paths}
     by_identity = {id(named[path]): leaf for path, leaf in leaves.items()}

@@ -1,4 +1,4 @@
-"""How alike two rankings are: Spearman's correlation, per group, over all groups, and after normalisation."""
+"""How similar two rankings are: Spearman's correlation, per group, over all groups, and after normalisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Correlation", "correlate", "ranks", "spearman"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correlation:
-    """How a criterion ranks units, against the oracle. None where there is nothing to rank.
+    """Rank correlation of a criterion with the oracle; None if there is nothing to rank.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class Correlation:
     per_layer : float or None
         Mean of `per_group`, over the groups that have one.
     overall : float or None
-        Over the units of all groups, with scores as they are.
+        Over the units of all groups, with unnormalised scores.
     overall_l2 : float or None
-        The same after the criterion's scores were divided by their l2 norm in each group.
+        As `overall`, with the criterion's scores divided by their l2 norm in each group.
     """
 
     per_group: Mapping[str, float | None]
@@ -59,7 +59,7 @@ def correlate(scores: Scores, oracle: Scores) -> Correlation:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the correlation of the ranks of two samples; None where one of them is constant.
+    """Return the correlation of the ranks of two samples; None if one of them is constant.
 
     Without ties this is ``1 - 6 * sum d^2 / (n * (n^2 - 1))``; equal values share the mean of their ranks.
 

@@ -1,4 +1,4 @@
-"""From a number per unit and member to a number per unit: the members' mean, sum or largest."""
+"""Reduce scores per unit and member to one score per unit: the members' mean, sum or maximum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pruners.importance.scores import Scores
 __all__ = ["MemberScores", "Reduction", "reduce_members", "reduction_names"]
 
 MemberScores = dict[str, tuple[tuple[float | None, ...], ...]]
-"""For each group a row for each member; None where a unit has no channel in that member."""
+"""For each group, a row for each member; None if a unit has no channel in that member."""
 
 Reduction = Literal["mean", "sum", "max"]
 
@@ -23,16 +23,16 @@ def reduction_names() -> tuple[str, ...]:
 
 
 def reduce_members(scores: Mapping[str, Sequence[Sequence[float | None]]], how: Reduction) -> Scores:
-    """Reduce the members of each group to one number a unit.
+    """Reduce the members of each group to one number per unit.
 
-    A unit's number is taken over the members that it has channels in.
+    A unit's number is taken over the members in which it has channels.
 
     Parameters
     ----------
     scores : Mapping of str to rows
         ``scores[group][member][unit]``.
     how : {"mean", "sum", "max"}
-        What is done with the members' numbers.
+        How the members' numbers are combined.
 
     Raises
     ------

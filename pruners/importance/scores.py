@@ -1,4 +1,4 @@
-"""`Scores`, and pure functions on them: the FLOPs term, the check for finiteness."""
+"""`Scores`, and pure functions on them: the FLOPs term, and the check that all are finite."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Scores = dict[str, tuple[float, ...]]
 def flops_regularise(
     scores: Mapping[str, tuple[float, ...]], unit_mflops: Mapping[str, float], strength: float
 ) -> Scores:
-    """Subtract ``strength * unit_mflops[group]`` from each score, so that of equals the dearer unit goes first.
+    """Subtract ``strength * unit_mflops[group]`` from each score: of two equal units the more expensive goes first.
 
     Parameters
     ----------
     scores : Mapping of str to tuple of float
         Normalised scores.
     unit_mflops : Mapping of str to float
-        What one unit of each group costs, in millions of FLOPs for one example (a MAC is two).
+        Cost of one unit of each group, in millions of FLOPs for one example (a MAC is two).
     strength : float
         lambda of the paper, which uses 1e-3.
 
@@ -36,26 +36,26 @@ def flops_regularise(
 def marginal_mflops(
     macs: Callable[[Mapping[str, int]], int], counts: Mapping[str, int], names: Iterable[str]
 ) -> dict[str, float]:
-    """Return what the removal of one unit of each named group saves, in millions of FLOPs for one example.
+    """Return what removing one unit of each named group saves, in millions of FLOPs for one example.
 
     ``2 * (macs(counts) - macs(counts with one unit less)) / 1e6``: the unit's own filters, and the kernels that read
-    its map. The paper's figure is that of the filter alone, ``2*H*W*(Cin*K^2 + 1) / 1e6``.
+    its map. The paper counts the filter alone, ``2*H*W*(Cin*K^2 + 1) / 1e6``.
 
     Parameters
     ----------
     macs : callable
-        Multiply-accumulates of the network whose groups keep the given numbers of units, as `Graph.macs`.
+        Multiply-accumulates of the network whose groups keep the given numbers of units, such as `Graph.macs`.
     counts : Mapping of str to int
         Present units of each group; at least 2 for each of `names`.
     names : iterable of str
-        Groups.
+        Names of the groups.
     """
     present = macs(counts)
     return {name: 2 * (present - macs({**counts, name: counts[name] - 1})) / 1e6 for name in names}
 
 
 def require_finite(scores: Mapping[str, tuple[float, ...]], who: str) -> None:
-    """Check that every score is a number.
+    """Check that every score is finite.
 
     Raises
     ------

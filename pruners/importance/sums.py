@@ -14,7 +14,7 @@ __all__ = ["Sums"]
 
 
 class Sums:
-    """Adds up what batches give, example by example.
+    """Running sums over the examples of batches.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From positions along an axis to units of a group."""
+"""From values per position along an axis to values per unit of a group."""
 
 from __future__ import annotations
 

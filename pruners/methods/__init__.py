@@ -1,3 +1,3 @@
-"""One pruning method a file, named after its criterion; the paper it follows is in its docstring."""
+"""One pruning method per file, named after its criterion; its docstring cites the paper."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""AutoPruner: channel selection layers, trained layer by layer until they are binary."""
+"""AutoPruner: channel-selection layers, trained layer by layer until they are binary."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _TRAINING = TrainSettings(
     epochs=3, batch_size=256, lr=1e-3, nesterov=False, weight_decay=5e-4, schedule="step", milestones=(2,)
 )
 _BINARY = 0.49
-"""A v is binary where it is further than this from one half."""
+"""A v is binary if it is further than this from one half."""
 
 
 class AutoPrunerSettings(MethodSettings):
     """Settings of `AutoPruner`; its docstring gives the paper's values."""
 
-    training: TrainSettings = Field(_TRAINING, description="of each step")
+    training: TrainSettings = Field(_TRAINING, description="training of each step")
     layers_at_once: PositiveInt = Field(1, description="groups that get a selection layer in one step")
-    finetune: TrainSettings | None = Field(None, description="of the compact network afterwards; None: not at all")
+    finetune: TrainSettings | None = Field(None, description="training of the compact network afterwards; None: none")
     alpha: tuple[PositiveFloat, PositiveFloat] = Field((0.1, 2.0), description="first and last level of alpha's ramp")
     alpha_step: PositiveFloat = Field(0.1, description="what a correction adds to alpha")
     ramp_every: PositiveInt = Field(
-        100, description="updates between two levels of the ramp; fewer in a training too short for 20 levels"
+        100, description="updates between two levels of the ramp; fewer if training is too short for 20 levels"
     )
-    check_every: PositiveInt = Field(20, description="updates between two corrections, and of the record of v")
+    check_every: PositiveInt = Field(20, description="updates between two corrections, and between two records of v")
     settle_after: float = Field(
-        0.13, ge=0, le=1, description="share of the ramp after which v outside [0.2, 0.8] is asked for"
+        0.13, ge=0, le=1, description="share of the ramp after which v has to be outside [0.2, 0.8]"
     )
-    max_weights: PositiveInt = Field(2**26, description="largest fully-connected layer of a selection layer")
+    max_weights: PositiveInt = Field(2**26, description="maximum number of weights in one fully-connected layer")
 
     @field_validator("training")
     @classmethod
@@ -55,28 +55,28 @@ class AutoPrunerSettings(MethodSettings):
 
 
 class AutoPruner(Method):
-    """Let a small network read the activations and learn which channels stay, one layer after the other.
+    """Train a small network that reads the activations and learns which channels stay, layer by layer.
 
     **Selection layer** of a group (`pruners.gates.selection`): ``s = FC(maxpool_2x2(mean over the batch of z))``,
     ``v = sigmoid(alpha * s)``, ``z' = z * v``; it is trained together with the network on ``cross-entropy + lambda *
-    (mean(v) - r)^2``, r the share of the units that is to stay and ``lambda = 100 * |r_b - r|`` (10 at first), r_b the
-    share of the binarised v. alpha rises along a ramp and, every `check_every` updates, by `alpha_step` where (a) at
-    least the share t of the channels is closed (t starts at 95 % and sinks by 5 points each time, to no less than
-    1 - r), and where (b) after `settle_after` of the ramp less than 90 % of v lie outside [0.2, 0.8].
+    (mean(v) - r)^2``, r the share of units to keep and ``lambda = 100 * |r_b - r|`` (10 at first), r_b the share of
+    the binarised v. alpha rises along a ramp and, every `check_every` updates, by `alpha_step` if (a) at least the
+    share t of the channels is closed (t starts at 95 % and falls by 5 points each time, to no less than 1 - r), and
+    if (b) after `settle_after` of the ramp less than 90 % of v are outside [0.2, 0.8].
 
     **Steps.** Groups in the order of the network, `layers_at_once` in each step: they are gated, the network is trained
-    by `training`, v is folded into the layers that read the units, and all but the units of the largest v are cut.
+    by `training`, v is folded into the layers that read the units, and all but the units of largest v are cut.
     How many stay is decided beforehand: the same share of every group, so that the target is met (the decision
     ``uniform``); that share of each group, in whole units, is its r. Groups that lose nothing get no selection layer.
 
     **A v that does not become binary.** Nothing forces a v to 0 or 1: alpha ends where its ramp and corrections end,
-    and whether the last v settles can hang on the seed or on the processor's rounding. The step goes on with such a v:
-    its unit stays or goes by its rank, and if it stays, the layers that read it keep v (0.35, say) as a factor.
+    and whether the last v settles can depend on the seed or on the processor's rounding. The step accepts such a v:
+    its rank decides whether its unit stays, and if so, the layers that read it keep v (0.35, say) as a factor.
 
     **No silent jump.** Each step's row of the history says how many units v itself would keep (``chosen``) and how many
-    stay (``kept``), how many v are not binary (``not_binary``: within 0.49 of one half) and how far the worst is from 0
+    stay (``kept``), how many v are not binary (``not_binary``: within 0.49 of one half), how far the worst is from 0
     or 1 (``gap``), and the loss on the task's first training batch before and after the cut, in evaluation mode. The
-    progress message counts the v that are not binary, too.
+    progress message also counts the v that are not binary.
 
     ============== ===================================== ================================== ========= =============
     network        groups                                training                           alpha     alpha_step
@@ -93,16 +93,16 @@ class AutoPruner(Method):
     0.01 (MobileNetV2). r was 0.4 (VGG-16), 0.3 and 0.5 (ResNet-50). The defaults are VGG-16's, on ImageNet: a small
     data set needs more epochs and a larger rate.
 
-    **What differs.** The activation is taken, and multiplied, where the group's layers read it: the same tensor as
-    behind the ReLU in a plain chain, but for a pooling in between, and right in any other network, so that cutting what
-    v = 0 closes changes nothing (but for norms across channels). A group of several producers (a residual stage) has
-    one v; the paper leaves those alone, as ``constraints.exclude`` does. A group that something else than a convolution
-    or linear layer reads gets no selection layer, stays whole, and is named in the history's first row (``ungated``).
-    alpha is not raised further in the last epoch, as the official code does for MobileNetV2 where v is not binary.
-    alpha's levels count over the whole training; a training too short for 20 levels of `ramp_every` updates has 20
-    shorter ones. Corrections use the last v of the record for the share at the sides. FC biases start at zero. v of
-    several processes is averaged before it is recorded. The selection layers are for one input size, and at 224x224 one
-    of 64 channels has 51 million weights: `max_weights` refuses larger ones.
+    **What differs.** The activation is taken, and multiplied, where the group's layers read it: in a plain chain the
+    same tensor as after the ReLU, except for pooling in between, and correct in any other network, so that cutting what
+    v = 0 closes changes nothing (except for norms across channels). A group with several producers (a residual stage)
+    has one v; the paper leaves those alone, as ``constraints.exclude`` does. A group that is read by anything but a
+    convolution or linear layer gets no selection layer, stays whole, and is named in the history's first row
+    (``ungated``). alpha is not raised further in the last epoch; the official code does that for MobileNetV2 if v is
+    not binary. alpha's levels span the whole training; a training too short for 20 levels of `ramp_every` updates has
+    20 shorter ones. Corrections use the last recorded v for the share at the sides. FC biases start at zero. v is
+    averaged over processes before it is recorded. The selection layers are for one input size, and at 224x224 one for
+    64 channels has 51 million weights: `max_weights` refuses larger ones.
 
     Unconfirmed: the paper's own text was not at hand. Procedure and values are those of the official code and of
     accounts of the paper; n of the initialisation differs between them (see `SelectionLayer`).

@@ -1,6 +1,6 @@
-"""AutoPruner's steps: which groups go together and how many of their units stay, decided before anything is trained.
+"""AutoPruner's steps: which groups are pruned together and how many of their units stay, decided before training.
 
-Imports torch: the method imports it where it starts to work.
+Imports torch, so the method imports this module only when it starts to work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Steps", "plan_steps"]
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What is decided before anything is trained: the units of each group in the end, and who goes together."""
+    """What is decided before training: the final unit count of each group, and the groups of each step."""
 
     counts: Mapping[str, int]
     chunks: tuple[tuple[str, ...], ...]
@@ -32,12 +32,12 @@ class Steps:
 
 
 def plan_steps(method: Method, task: PruningTask, graph: Graph, *, together: int, max_weights: int) -> Steps:
-    """Decide how many units stay where, and refuse what cannot work, before anything is trained.
+    """Decide how many units of each group stay, and refuse what cannot work, before training.
 
     Parameters
     ----------
     method : Method
-        Whose name stands in messages and in the plan.
+        Its name appears in messages and in the plan.
     task : PruningTask
         Its network, target and constraints.
     graph : Graph
@@ -81,7 +81,7 @@ def plan_steps(method: Method, task: PruningTask, graph: Graph, *, together: int
 
 
 def _require_modules(method: Method, task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> None:
-    """Check that what is cut before the last step leaves modules that can be gated: the user's own."""
+    """Check that cutting before the last step keeps the user's own modules, which alone can be gated."""
     if counts:
         plan = plan_of(method, graph, {name: tuple(range(count)) for name, count in counts.items()})
         smaller = cut_plan(task, graph, task.model, plan)

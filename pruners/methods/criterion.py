@@ -34,24 +34,28 @@ __all__ = ["ByCriterion", "CriterionSettings"]
 class CriterionSettings(MethodSettings):
     """Settings of `ByCriterion`."""
 
-    criterion: str = Field("l2", description=f"where the number per unit comes from: {', '.join(criterion_names())}")
-    options: dict[str, Any] = Field(default_factory=dict, description="of the criterion, as its class lists them")
+    criterion: str = Field("l2", description=f"where the score of each unit comes from: {', '.join(criterion_names())}")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the criterion, as its class lists them"
+    )
     reduction: Reduction | None = Field(
         None, description="over the members of a group: mean, sum or max; default: the criterion's own"
     )
     normalisation: Normalisation = Field(
-        "mean", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
+        "mean", description="how the scores of each group are normalised: none, l1, l2, max, mean, std or lamp"
     )
     decision: Literal["local", "uniform", "global", "greedy", "exact"] | None = Field(
         None,
-        description="who turns scores into counts; default: greedy, or exact for a target of speed that is not met "
-        "some units at a time",
+        description="what turns scores into counts; default: greedy, or exact for a speed target that is not met some "
+        "units at a time",
     )
     structures: Literal["units", "both"] = Field(
-        "units", description="what may go: units, or residual blocks as well (for a target of speed, all at once)"
+        "units", description="what may be removed: units, or residual blocks as well (for a speed target, all at once)"
     )
     isomorphic: bool = Field(
-        False, description="rank only within classes of groups that are built alike, the same share from each class"
+        False,
+        description="rank only within classes of groups of the same structure, with the same share removed from each "
+        "class",
     )
     steps: PositiveInt = Field(1, description="removals, each taking an equal share of what has to go")
     units_per_step: PositiveInt | None = Field(
@@ -83,13 +87,13 @@ class CriterionSettings(MethodSettings):
 class ByCriterion(Method):
     """Rank units by a criterion, and remove the lowest as a decision says.
 
-    The pieces are chosen one by one: the **criterion** gives a number for each unit and member (a layer that makes
-    the channels, a BatchNorm, or a feature map; see `pruners.importance.criteria`), the **reduction** makes one number
-    a unit of them, the **normalisation** makes groups comparable, and the **decision** turns scores into counts
-    (`pruners.decide.decisions`). After "l1" and "l2" a unit of a wide group scores lower than one of a narrow group,
-    so that wide groups shrink first, down to their floor; after "mean" the width has no influence. With ``isomorphic``
-    units are ranked only within classes of groups that are built alike. In several steps the network is scored afresh
-    before each removal, and with ``updates_between`` fine-tuned after it.
+    The pieces are chosen independently: the **criterion** gives a number for each unit and member (a layer that
+    produces the channels, a BatchNorm, or a feature map; see `pruners.importance.criteria`), the **reduction** turns
+    these into one number per unit, the **normalisation** makes groups comparable, and the **decision** turns scores
+    into counts (`pruners.decide.decisions`). After "l1" and "l2" a unit of a wide group scores lower than one of a
+    narrow group, so wide groups shrink first, down to their floor; after "mean" the width has no influence. With
+    ``isomorphic`` units are ranked only within classes of groups of the same structure. In several steps the network
+    is rescored before each removal, and with ``updates_between`` fine-tuned after it.
 
     Papers as settings:
 
@@ -106,12 +110,12 @@ class ByCriterion(Method):
     ====================== ===========================================================================================
 
     With ``structures: both`` depth competes with width (Sun et al. 2025): residual blocks that the latency table knows
-    may go whole, and are worth the units that go with them.
+    may be removed whole, and are valued by the units that are removed with them.
 
     Groups that the criterion cannot rank (no filters, no BatchNorm, no feature map) stay whole; ``Pruned.unranked``
-    names them. Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a
-    loss. Under ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's
-    plan.
+    names them. Criteria based on weights need no data; the others need the task's batches, and those based on
+    derivatives a loss too. Under ``torch.distributed`` data-driven scores cover the batches of all processes, and all
+    follow process 0's plan.
 
     ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
     ``parameters`` (both after it), ``examples_scored`` (by this process); with
@@ -163,7 +167,7 @@ class ByCriterion(Method):
         Raises
         ------
         MethodError
-            The target is not one of speed, or its table knows no network without a block.
+            The target is not one of speed, or its table has no residual block that may be removed.
         """
         choices, budget = goal_of(task.target, task.constraints, graph)
         held = held_blocks(graph.blocks, graph.groups, task.constraints)

@@ -1,4 +1,4 @@
-"""DHP: differentiable meta pruning. Hypernetworks generate the weights from latents that are shrunk to sparsity."""
+"""DHP: differentiable meta pruning. Hypernetworks generate the weights from latents that become sparse."""
 
 from __future__ import annotations
 
@@ -33,18 +33,22 @@ _CONVERGE = TrainSettings(epochs=300, batch_size=64, lr=0.1, nesterov=False, sch
 class DHPSettings(MethodSettings):
     """Settings of `DHP`; its docstring gives the paper's values."""
 
-    training: TrainSettings = Field(_SEARCH, description="of the search, which ends early when the target is near")
-    converge: TrainSettings | None = Field(_CONVERGE, description="of the compact network afterwards; None: not at all")
+    training: TrainSettings = Field(
+        _SEARCH, description="training for the search, which ends early when the target is near"
+    )
+    converge: TrainSettings | None = Field(
+        _CONVERGE, description="training of the compact network afterwards; None: none"
+    )
     gamma: NonNegativeFloat = Field(2e-4, description="strength of the proximal step that shrinks the latents")
     threshold: PositiveFloat = Field(5e-3, description="T: a latent below it counts as gone during the search")
     stop_limit: NonNegativeFloat = Field(
         0.02, description="the search ends when the cost is above the target by at most this share of the dense cost"
     )
-    check_every: PositiveInt = Field(100, description="updates between two looks at the cost")
-    min_survivors: PositiveInt = Field(4, description="latents of a group that the search does not shrink to nothing")
+    check_every: PositiveInt = Field(100, description="updates between two checks of the cost")
+    min_survivors: PositiveInt = Field(4, description="latents of a group that the search does not shrink to zero")
     embedding: PositiveInt = Field(8, description="m: size of the embedding of a pair of channels")
     pretrained: bool = Field(
-        False, description="start from the network's weights, a variant of ours, instead of drawing everything anew"
+        False, description="start from the network's weights (our variant) instead of drawing everything anew"
     )
 
     @field_validator("training")
@@ -59,17 +63,17 @@ class DHP(Method):
     """Generate the weights from latents of the channels, and shrink the latents until the target is near.
 
     **Search.** The weight of every convolution and linear layer is generated from the latents of the channels that it
-    makes and reads (`pruners.gates.hypernetwork`, with the equations): ``min L(y, f(x; z)) + gamma * sum_l ||z_l||_1``,
-    by SGD on everything and a proximal step ``z <- sign(z) * max(|z| - eta*gamma, 0)`` after each update
-    (`pruners.gates.latents`). Nothing is masked meanwhile. Every `check_every` updates the cost without the units of
-    ``|z| < min(T, the min_survivors-th largest)`` is computed, and the search ends when it is within `stop_limit` of
-    the target, or with the epochs of `training`.
+    produces and reads (`pruners.gates.hypernetwork`, with the equations):
+    ``min L(y, f(x; z)) + gamma * sum_l ||z_l||_1``, by SGD on everything and a proximal step
+    ``z <- sign(z) * max(|z| - eta*gamma, 0)`` after each update (`pruners.gates.latents`). Nothing is masked meanwhile.
+    Every `check_every` updates the cost without the units of ``|z| < min(T, the min_survivors-th largest)`` is
+    computed, and the search ends when it is within `stop_limit` of the target, or with the epochs of `training`.
 
     **Landing.** One threshold on |z| of all units, found by bisection: the decision ``global`` with |z| as scores, not
-    normalised, which lands on the target as every method does (what still fits below it is given back). The paper
-    speaks of a binary search; the official code has none and stops at the first crossing, or silently at the wrong size
-    when the epochs are used up. Here the history says ``search_finished: false`` then, and the landing is exact all the
-    same. The minimum of survivors binds the search alone; the floors of the landing are the task's constraints.
+    normalised, which lands on the target like every method (what still fits below it is given back). The paper
+    describes a binary search; the official code has none and stops at the first crossing, or silently at the wrong size
+    when the epochs run out. Here the history says ``search_finished: false`` in that case, and the landing is exact
+    anyway. The minimum of survivors limits only the search; the floors of the landing are the task's constraints.
 
     **Convergence.** The generated weights become plain ones, are cut, and the compact network is trained by
     `converge`, from epoch 0 of its schedule.
@@ -93,22 +97,22 @@ class DHP(Method):
                                128 x 128), sigma 70, grey
     ========================== ============================================== ================================= ========
 
-    T is 5e-3 (2e-3 for MobileNetV1), the stop limit 0.02 (0.01 for ResNet-56 at 50 %), m = 8, a look every 100
-    batches. Networks that restore images are trained by the l1 loss of values in [0, 255] without weight decay (Adam
+    T is 5e-3 (2e-3 for MobileNetV1), the stop limit 0.02 (0.01 for ResNet-56 at 50 %), m = 8, a check every 100
+    batches. Image-restoration networks are trained with the l1 loss of values in [0, 255] without weight decay (Adam
     is ``optimizer: adamw`` with ``weight_decay: 0``); the rate decays every 40 epochs of the search and every 200 of
     the convergence, for denoising every 10 and 40. The defaults are those of ResNet-20. At a rate of 0.1 a latent
-    shrinks by 2e-5 an update, so that a small data set needs a larger gamma.
+    shrinks by 2e-5 per update, so a small data set needs a larger gamma.
 
     **What differs.** A hypernetwork multiplies the step of a weight: its gradient goes through b2, W2, w1 and Z, with
     m = 8 about ten times that of the weight alone. Networks without BatchNorm diverge at the rates above; the defaults
     therefore clip the gradient's norm at 5, which the official code does not. Channels that are not pruned (images,
-    classes, excluded layers) have latents of their own in each layer. Linear layers are generated like convolutions,
-    also hidden ones. Weights that are frozen, shared between layers or parametrized stay as they are. As in the
-    official code weight decay acts on latents and generators too. Without `pretrained` every layer draws its parameters
-    anew, as its class does. With `pretrained`, our own, untested by the paper: latents start at one, W2 carries the
+    classes, excluded layers) have separate latents in each layer. Linear layers, hidden ones too, are generated like
+    convolutions. Weights that are frozen, shared between layers or parametrized stay as they are. As in the official
+    code, weight decay acts on latents and generators too. Without `pretrained` every layer redraws its parameters, as
+    its class does. `pretrained` is our own variant, untested by the paper: latents start at one, W2 carries the
     network's weights (``W2_ij = W_ij w1_ij^T / |w1_ij|^2``) and the biases are zero, so that the first update sees the
     network as given, and a latent scales its channel. (With the weights in b2 and a small W2 the latents would hardly
-    touch them, and chance would prune.)
+    affect them, and pruning would be left to chance.)
 
     ``Pruned.history`` is one row: ``updates``, ``search_finished``, ``cost_at_threshold`` (share of the dense
     cost that the search itself reached), ``units_below_threshold``, ``largest_removed`` and ``smallest_kept`` (|z|),
@@ -161,7 +165,7 @@ class DHP(Method):
     def _landed(
         self, task: PruningTask, gate: Latents, choices: Choices, budget: Budget
     ) -> tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]:
-        """Find the threshold that meets the budget; return what the history says of it, and the kept units."""
+        """Find the threshold that meets the budget; return its history row and the kept units."""
         scores = gate.scores()
         counts = decide("global", choices, scores, budget)
         require_one_removal(task.constraints, choices, counts)

@@ -1,4 +1,4 @@
-"""Torch-Pruning's group norm, to compare with: another library decides, its plan is held to our promises."""
+"""Torch-Pruning's group norm, for comparison: another library decides, and its plan must keep our promises."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _KNOWN = ("multiple_of", "exclude", "whole", "form", "attention", "outputs")
 class GroupNorm(Method):
     """Have Torch-Pruning remove the same share of every group: the units whose weights have the smallest group norm.
 
-    The library is called as its examples do (`GroupNormPruner`, `GroupMagnitudeImportance`, one step, no regularised
+    The library is called as in its examples (`GroupNormPruner`, `GroupMagnitudeImportance`, one step, no regularised
     training before), once for each share that is tried, until the target is met. What it removed becomes a plan, which
-    is cut, checked and trained like any other. `multiple_of` is its ``round_to``; of the other constraints it knows
+    is cut, checked and trained like any other. `multiple_of` is its ``round_to``; of the other constraints it supports
     ``exclude``.
 
-    An optional part: without the library a study leaves the method out.
+    The library is optional: without it a study leaves the method out.
 
     References
     ----------
@@ -48,7 +48,7 @@ class GroupNorm(Method):
 
     @classmethod
     def lacking(cls) -> str:
-        """Return how to install the library; empty where it is there."""
+        """Return how to install the library; empty if it is installed."""
         return "" if find_spec(_LIBRARY) else f"the library is not installed: {how_to_install('compare')}"
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
@@ -75,20 +75,18 @@ class GroupNorm(Method):
 def _require_known(task: PruningTask) -> None:
     for name in Constraints.__dataclass_fields__:
         if name not in _KNOWN and getattr(task.constraints, name) != getattr(Constraints(), name):
-            raise MethodError(
-                f"method 'torch-pruning' knows no {name}; of the constraints it takes {_KNOWN[0]}, exclude"
-            )
+            raise MethodError(f"method 'torch-pruning' does not support {name}, only multiple_of and exclude")
     if task.target.of == "ratios":
         raise MethodError("method 'torch-pruning' removes one share of all groups: ask for a cost or a speed")
 
 
 def kept_by_library(task: PruningTask, graph: Graph, choices: Choices, ratio: float) -> dict[str, tuple[int, ...]]:
-    """Prune a copy by the library, and return the units that each group keeps, of those that lose some.
+    """Prune a copy with the library, and return the kept units of each group that loses some.
 
     Raises
     ------
     MethodError
-        The library couples channels in another way.
+        The library couples channels differently.
     """
     from torch import nn
     from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -142,7 +140,7 @@ def _units_of(
     Raises
     ------
     MethodError
-        Layers of one group lost different units, or a part of one: the library couples channels in another way.
+        Layers of one group lost different units, or a part of one: the library couples channels differently.
     """
     kept: dict[str, tuple[int, ...]] = {}
     for path, parts in free.items():

@@ -21,19 +21,20 @@ __all__ = ["L1"]
 class L1(Method):
     """Remove the filters of smallest L1 norm in each layer.
 
-    The norms of different layers do not compare, so L1 ranks only *within* a group; how many units each group
+    The norms of different layers are not comparable, so L1 ranks only *within* a group; how many units each group
     keeps is decided without it:
 
     * a target of **ratios** is the paper's own way: ``kept = floor(n_units * (1 - ratio))`` for each named group (the
-      paper reads its ratios off sensitivity curves, one for each stage, and skips sensitive layers);
+      paper reads its ratios off sensitivity curves, one per stage, and skips sensitive layers);
     * a target of **FLOPs or parameters** keeps the same fraction of every group, the largest that meets the target
-      (as the `uniform` baseline does, which draws its units instead: the difference of the two is what the ranking
-      is worth).
+      (as the `uniform` baseline does, which draws its units at random: the difference between the two is the value of
+      the ranking).
 
-    Scores are independent (a filter's norm includes kernels whose input maps go as well), the paper's first variant.
-    Channels that several layers make are ranked by the sum of their norms, see `pruners.importance.measures.l1`.
-    Channels without filters (a parameter of one axis makes them) stay whole; ``Pruned.unranked`` names their groups.
-    Fine-tuning is the caller's: the paper retrains 40 epochs at a learning rate of 1e-3 (CIFAR-10).
+    Scores are independent (a filter's norm includes kernels whose input maps are removed too), the paper's first
+    variant. Channels produced by several layers are ranked by the sum of their norms, see
+    `pruners.importance.measures.l1`. Channels without filters (produced by a one-dimensional parameter) stay whole;
+    ``Pruned.unranked`` names their groups. Fine-tuning is left to the caller: the paper retrains 40 epochs at a
+    learning rate of 1e-3 (CIFAR-10).
 
     References
     ----------

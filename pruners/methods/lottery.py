@@ -1,4 +1,4 @@
-"""Lottery tickets: train, remove the smallest weights, go back to an early state of the others, train again."""
+"""Lottery tickets: train, remove the smallest weights, rewind the others to an early state, train again."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _TRAINING = TrainSettings(epochs=160, batch_size=128, lr=0.1, schedule="step", m
 class LotterySettings(WeightSettings):
     """Settings of `Lottery`."""
 
-    training: TrainSettings = Field(_TRAINING, description="of each level, the last one included")
-    rate: float = Field(0.2, gt=0, lt=1, description="share of the surviving weights that goes after each level")
+    training: TrainSettings = Field(_TRAINING, description="training of each level, the last one included")
+    rate: float = Field(0.2, gt=0, lt=1, description="share of the surviving weights removed after each level")
     rewind_updates: NonNegativeInt = Field(
-        0, description="survivors go back to where they were after so many updates; 0: to their first values"
+        0, description="survivors are rewound to their values after this many updates; 0: to their first values"
     )
-    scratch: bool = Field(True, description="draw the first values anew; False: the task's own weights are the first")
+    scratch: bool = Field(True, description="draw new first values; False: the task's own weights are the first")
 
 
 class Lottery(WeightMethod):
     """Iterative magnitude pruning with rewinding.
 
-    ``theta_0`` is trained to ``theta_T``; the smallest ``rate`` of the surviving weights is masked; the others return
-    to ``theta_k`` (`rewind_updates` = k; k = 0 is the first paper's reset) and are trained again, until the target is
-    met. After n levels ``(1 - rate)^n`` of the weights are left; the last level removes as much as the target asks.
+    ``theta_0`` is trained to ``theta_T``; the smallest share ``rate`` of the surviving weights is masked; the others
+    are rewound to ``theta_k`` (`rewind_updates` = k; k = 0 is the first paper's reset) and trained again, until the
+    target is met. After n levels ``(1 - rate)^n`` of the weights are left; the last level removes what the target asks.
 
     Authors' settings for ResNet-20 and VGG-16 on CIFAR-10: 160 epochs, batches of 128, lr 0.1 divided by 10 at 80 and
-    120, weight decay 1e-4, 20 % a level over all layers at once. Resetting to the first values fails for these networks
-    at that rate; rewinding to a small k works once the network is stable to the noise of SGD.
+    120, weight decay 1e-4, 20 % per level over all layers at once. Resetting to the initial values fails for these
+    networks at that rate; rewinding to a small k works once the network is stable to the noise of SGD.
 
-    Two things differ from the authors' code: the optimizer and the learning rate's schedule begin anew after rewinding
-    (they go on from update k), and BatchNorm statistics return to update k with the weights.
+    Two things differ from the authors' code: the optimizer and the learning-rate schedule restart after rewinding
+    (theirs continue from update k), and BatchNorm statistics return to update k with the weights.
 
     References
     ----------
@@ -81,7 +81,7 @@ class Lottery(WeightMethod):
         return model, tuple(history)
 
     def _limit(self, what: WeightTask, level: int) -> tuple[float | None, bool]:
-        """Return what the network may cost after a level, and whether that is the target."""
+        """Return the cost limit after a level, and whether that is the target."""
         budget = what.budget
         if budget is None:
             return None, True

@@ -23,7 +23,7 @@ class MagnitudeSettings(WeightSettings):
     """Settings of `Magnitude`."""
 
     steps: PositiveInt = Field(1, description="removals; with more than one, sparsity rises by a cubic schedule")
-    training: TrainSettings | None = Field(None, description="after each removal, zeros kept; None: not at all")
+    training: TrainSettings | None = Field(None, description="training after each removal, zeros kept; None: none")
 
     @model_validator(mode="after")
     def _trained(self) -> MagnitudeSettings:
@@ -35,11 +35,11 @@ class MagnitudeSettings(WeightSettings):
 class Magnitude(WeightMethod):
     """Set the smallest weights to zero.
 
-    ``scope="global"`` with ``layers="convolutions"`` in one step, then fine-tuning of what is left, is what Liu et al.
-    2019 compare with training from scratch (CIFAR: 30, 60, 80 and 95 % of the weights go; 40 epochs at lr 0.001). Han
-    et al. remove in several rounds with a threshold for each layer, ``quality * std`` of its weights [unconfirmed],
-    which ``scope="local"`` stands for with equal shares; survivors keep their values. With `steps`, the share that is
-    gone after removal ``i`` of ``n`` is ``s * (1 - (1 - i / n)^3)``, Zhu and Gupta's schedule.
+    ``scope="global"`` with ``layers="convolutions"`` in one step, then fine-tuning of the rest, is what Liu et al.
+    2019 compare with training from scratch (CIFAR: 30, 60, 80 and 95 % of the weights removed; 40 epochs at lr 0.001).
+    Han et al. remove in several rounds with a threshold per layer, ``quality * std`` of its weights [unconfirmed];
+    ``scope="local"`` stands in for that with equal shares; survivors keep their values. With `steps`, the share removed
+    after removal ``i`` of ``n`` is ``s * (1 - (1 - i / n)^3)``, Zhu and Gupta's schedule.
 
     Fine-tuning must keep the zeros: `pruners.gates.masks.WeightMasks` does so in any training loop, and `deploy run`
     in its fine-tuning stage.

@@ -1,4 +1,4 @@
-"""The random baseline: both how many units each group keeps and which ones are drawn."""
+"""The random baseline: draws how many units each group keeps, and which ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Random"]
 class Random(Method):
     """Draw how many units each group keeps, then which (seeded).
 
-    Group ``g`` keeps the fraction ``u_g ** t`` of its units: ``u_g`` is drawn evenly from (0, 1), and ``t >= 0`` is
+    Group ``g`` keeps the fraction ``u_g ** t`` of its units: ``u_g`` is drawn uniformly from (0, 1), and ``t >= 0`` is
     the smallest common exponent that meets the target. So every group is thinned, some a little and some a lot, and
-    the target is landed on. Ranking all units of the network by one random number each, as some do, would
+    the result lands on the target. Ranking all units of the network by one random number each, as some do, would
     instead keep nearly the same fraction everywhere: that is the `uniform` baseline, see its docstring.
 
-    With a target of ratios the counts are the caller's, and only the units are drawn.
+    With a target of ratios the counts are given, and only the units are drawn.
     """
 
     name: ClassVar[str] = "random"
@@ -37,7 +37,7 @@ class Random(Method):
         draw = Generator(task.seed)
 
         def random_counts(choices: Choices, budget: Budget) -> dict[str, int]:
-            # 1 - random() lies in (0, 1]; the lower bound keeps a power of it from being zero for every exponent.
+            # 1 - random() is in (0, 1]; the lower bound keeps powers of it above zero for every exponent.
             bases = {name: max(1.0 - draw.random(), 1e-3) for name in choices.legal}
 
             def fractions(strength: float) -> Mapping[str, float]:

@@ -1,6 +1,6 @@
-"""The choice of units by LASSO, and the least squares of what reads them.
+"""Choice of units by LASSO, and least-squares fit of the weights that read them.
 
-Imports torch: the method imports it where it starts to work.
+Imports torch, so the method imports this module only when it starts to work.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def choose_by_lasso(
     seed: int,
     who: str,
 ) -> Chosen:
-    """Choose units, and fit the weights that read those that stay.
+    """Choose units, and fit the weights that read the kept ones.
 
     Parameters
     ----------
     layer : Layer
-        Whose units are chosen; the weights of its readers are fitted in place.
+        The layer whose units are chosen; the weights of its readers are fitted in place.
     batches : iterator of (Tensor, Tensor)
         Inputs (n, ...) and labels of training batches.
     images, positions : int
-        Examples, and positions of each on average, that are sampled.
+        Number of sampled examples, and of positions in each on average.
     ridge : float
-        Of the least squares, in units of the inputs' mean square.
+        Ridge of the least squares, in units of the inputs' mean square.
     residual : bool
         Whether the last layer of a residual branch makes up for the shortcut's error.
     seed : int
-        Of the sampled positions.
+        Seed for sampling positions.
     who : str
         Name of the method, for messages.
     """

@@ -1,4 +1,4 @@
-"""Network Slimming: train with an L1 penalty on BatchNorm scales, then remove the smallest of the whole network."""
+"""Network Slimming: train with an L1 penalty on BatchNorm scales, then remove the units of smallest scale."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SlimmingSettings(MethodSettings):
     reduction: Reduction = Field("mean", description="over the BatchNorms of one unit: mean, sum or max")
     training: TrainSettings = Field(
         TrainSettings(epochs=160, batch_size=64, nesterov=False, schedule="step", milestones=(80, 120)),
-        description="of each pass; its seed is added to the task's",
+        description="training of each pass; its seed is added to the task's",
     )
 
     @field_validator("training")
@@ -56,22 +56,22 @@ class SlimmingSettings(MethodSettings):
 
 
 class Slimming(Method):
-    """Train with ``loss + lambda * sum |gamma|`` and remove the units of smallest ``|gamma|`` of the whole network.
+    """Train with ``loss + lambda * sum |gamma|`` and remove the units of smallest ``|gamma|`` in the whole network.
 
     **Training.** After each backward pass ``lambda * sign(gamma)`` is added to the gradient of the BatchNorm scales
-    (see `pruners.gates.bn_scales`). Only scales of units that may go are penalised; the released code penalises all.
+    (see `pruners.gates.bn_scales`). Only scales of removable units are penalised; the released code penalises all.
 
     **Decision.** One threshold on ``|gamma|`` for all units of the network, without normalisation. The paper chooses
     the share of units to remove (a percentile); here the threshold is where the target is met, and units are given
-    back while the target still holds, as in every method. A unit of several BatchNorms (channels that residual
-    additions tie together) is ranked by the `reduction` of its scales; the paper leaves such channels whole and selects
-    the inputs of each block's first convolution instead, by a layer that indexes them.
+    back while the target still holds, as in every method. A unit with several BatchNorms (channels coupled by residual
+    additions) is ranked by the `reduction` of its scales; the paper leaves such channels whole and instead selects
+    the inputs of each block's first convolution, by an indexing layer.
 
     **Channels without BatchNorm** stay whole, and ``history`` lists their groups under ``whole``. A network that has no
     others is refused.
 
-    **Shifts.** A removed channel with a shift that is not zero still gave a constant to the next layer, which is lost
-    with it; the fine-tuning after the last pass, the caller's, or the next pass makes up for it.
+    **Shifts.** A removed channel with a non-zero shift still gave a constant to the next layer, which is lost with it;
+    the next pass makes up for it, or after the last pass the caller's fine-tuning.
 
     ============================= ======== ======================================== ==========================
     experiment                    lambda   training                                 removed units
@@ -85,8 +85,8 @@ class Slimming(Method):
 
     All of these train from scratch with every scale at 0.5 (``start: scratch``) and fine-tune afterwards: 160
     epochs at the training's rates in the authors' repository, 40 epochs at 1e-3 in Liu et al. 2019. The default starts
-    from the weights that are there, so that none are thrown away unasked. `training` has the paper's values as long as
-    it is not given; a `training` that is given has the defaults of `TrainSettings` for what it leaves out.
+    from the existing weights, so that none are discarded unasked. By default `training` has the paper's values; one
+    that is given takes the defaults of `TrainSettings` for anything it leaves out.
 
     ``Pruned.history`` has a row for each pass: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
     ``parameters`` (all after it), ``smallest_scale``, ``median_scale``, ``largest_scale`` (of the units, before it),
@@ -154,7 +154,7 @@ class Slimming(Method):
         MethodError
             There is no other group, or the ratios or bounds name one of these.
         TargetError
-            The others are not enough for the target.
+            The target cannot be met by the other groups alone.
         """
         named = without if task.target.of == "ratios" else [name for name in without if name in choices.forced]
         if named or len(without) == len(choices.movable):

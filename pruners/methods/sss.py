@@ -1,4 +1,4 @@
-"""Sparse Structure Selection: scales on units and residual blocks, trained to zero by a proximal gradient."""
+"""Sparse Structure Selection: scales on units and residual blocks, driven to zero by a proximal gradient."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class SSSSettings(MethodSettings):
 
     structures: Literal["units", "blocks", "both"] = Field("both", description="what gets a scale")
     strength: PositiveFloat = Field(0.01, description="gamma: strength of the penalty on the scales")
-    unit_strength: PositiveFloat | None = Field(None, description="gamma of the units' scales, where it is another one")
+    unit_strength: PositiveFloat | None = Field(None, description="gamma of the units' scales, if different")
     momentum: float = Field(0.9, ge=0, lt=1, description="mu of the scales' own updates")
     start: Literal["dense", "scratch"] = Field(
         "dense", description="weights before the training: the task's, or drawn anew"
     )
     training: TrainSettings = Field(
         TrainSettings(epochs=100, schedule="step", milestones=(30, 60, 90)),
-        description="of network and scales together; its seed is added to the task's",
+        description="training of network and scales together; its seed is added to the task's",
     )
 
     @field_validator("training")
@@ -51,29 +51,29 @@ class SSSSettings(MethodSettings):
 
 
 class SSS(Method):
-    """Scale units and residual blocks by lambda, train under ``gamma * |lambda|_1``, remove the smallest scales.
+    """Scale units and residual blocks by lambda, train with the penalty ``gamma * |lambda|_1``, remove the smallest.
 
     ``min L(W, lambda) + R(W) + gamma * |lambda|_1`` with lambda >= 0: a block computes ``x + lambda * f(x)``, a unit
-    ``lambda`` times its feature map. R is weight decay, of the weights alone.
+    ``lambda`` times its feature map. R is weight decay, on the weights alone.
 
-    **Training.** One training of weights and scales. After each update of the weights the scales take a step of the
-    accelerated proximal gradient at the same rate eta (`pruners.gates.scales`)::
+    **Training.** Weights and scales are trained together. After each update of the weights the scales take a step of
+    the accelerated proximal gradient at the same rate eta (`pruners.gates.scales`)::
 
         z = S_(eta*gamma)(lambda - eta * dL/dlambda);  v = z - lambda + mu * v;  lambda = max(0, z + mu * v)
 
-    **Decision.** The paper removes what ended at exactly zero, so that gamma decides the size. Here the target does:
-    all structures fall in the order of their scales, blocks and units alike, until it is met, and structures at zero
-    are the first. A block that would take the network below the target is kept, and units land on it as in every
-    method. With ``structures: blocks`` alone the network lands at or below the target by whole blocks, and
-    ``Pruned.landing`` says how far below. What ended at zero, and the cost without just that, is in the history.
+    **Decision.** The paper removes what ended at exactly zero, so gamma decides the size. Here the target does: all
+    structures, blocks and units alike, are removed in the order of their scales until it is met, those at zero first.
+    A block that would take the network below the target is kept, and units land on the target as in every method. With
+    ``structures: blocks`` alone the network lands at or below the target by whole blocks, and ``Pruned.landing`` says
+    how far below. What ended at zero, and the cost without just that, is in the history.
 
     **Scales are folded** into the weights afterwards, so that the network is the one that was trained; the paper needs
-    no fine-tuning. A structure that stays with a scale of zero gives nothing until it is fine-tuned.
+    no fine-tuning. A structure that stays with a scale of zero contributes nothing until it is fine-tuned.
 
-    **Differences.** Only blocks whose shortcut is the identity can go (`Graph.blocks`); the released code, which has
-    scales of blocks only, also scales the first block of each stage, behind a projection. Units are the engine's
-    groups: channels that residual additions tie together have one scale. Units are scaled where they are read, behind
-    activation and norm. Groups of a ResNeXt are units where the engine prunes whole groups.
+    **Differences.** Only blocks with an identity shortcut can be removed (`Graph.blocks`); the released code, which
+    scales blocks only, also scales the first block of each stage, behind a projection. Units are the engine's groups:
+    channels coupled by residual additions have one scale. Units are scaled where they are read, after activation and
+    norm. Groups of a ResNeXt are units if the engine prunes whole groups.
 
     ============================= ============ ================================================================
     experiment                    gamma        training
@@ -84,14 +84,13 @@ class SSS(Method):
     CIFAR, units and groups       unconfirmed  unconfirmed
     ============================= ============ ================================================================
 
-    The default starts from the weights that are there, so that none are thrown away unasked, with the table's training
-    while `training` is not given. How far scales fall goes with the sum of the learning rates of all updates: a
-    training of few updates needs a larger gamma. The history's zeros say whether it was enough.
+    The default starts from the existing weights, so that none are discarded unasked, with the table's training unless
+    `training` is given. How far scales fall depends on the sum of the learning rates of all updates: a training of few
+    updates needs a larger gamma. The history's zeros show whether it was enough.
 
     ``Pruned.history`` has one row: ``units_removed``, ``units_left`` (outside removed blocks), ``blocks_removed``,
-    ``macs``, ``parameters``;
-    ``zero_units`` (a number), ``zero_blocks`` and ``macs_without_zeros``; ``block_scales``; and ``unscaled``, the
-    structures without a scale, with the reason.
+    ``macs``, ``parameters``; ``zero_units`` (a number), ``zero_blocks`` and ``macs_without_zeros``; ``block_scales``;
+    and ``unscaled``, the structures without a scale, with the reason.
 
     References
     ----------
@@ -161,7 +160,7 @@ class SSS(Method):
         removed: tuple[str, ...],
         budget: Budget,
     ) -> dict[str, int]:
-        """Land with the units that are left without the removed blocks."""
+        """Land on the target with the units outside the removed blocks."""
         inside = groups_inside(graph.groups, [block for block in graph.blocks if block.name in removed])
         left = without_blocks(choices, inside)
         counts = decide("global", left, units, budget)
@@ -176,7 +175,7 @@ class SSS(Method):
         Raises
         ------
         MethodError
-            The task asks for units to go, or no block may go.
+            The task requires units to be removed, or no block may be removed.
         """
         if task.target.of == "ratios" or choices.forced:
             raise MethodError(
@@ -192,14 +191,14 @@ class SSS(Method):
         return choices.at_least(choices.whole)
 
     def _with_scales(self, choices: Choices, ungated: Mapping[str, str], budget: Budget) -> Choices:
-        """Leave groups whole whose units have no scale.
+        """Leave groups whole if their units have no scale.
 
         Raises
         ------
         MethodError
             The ratios or bounds name one of these.
         TargetError
-            What has a scale is not enough for the target.
+            The target cannot be met by the groups with scales alone.
         """
         without = [name for name in choices.movable if name in ungated]
         named = next((name for name in without if name in choices.forced or budget.of == "units"), None)
@@ -215,7 +214,7 @@ class SSS(Method):
 
 
 def _zeros(graph: Graph, units: Scores, blocks: Mapping[str, float]) -> dict[str, Any]:
-    """Return what ended at zero, which is what the paper removes, and what the network without just that costs."""
+    """Return what ended at zero (what the paper removes), and the cost of the network without just that."""
     gone = [name for name, scale in blocks.items() if scale == 0]
     counts = {name: max(1, sum(scale > 0 for scale in scales)) for name, scales in units.items()}
     return {

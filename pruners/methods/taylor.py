@@ -37,23 +37,23 @@ class TaylorSettings(MethodSettings):
 
 
 class Taylor(Method):
-    """Greedy removal of the feature maps whose loss would change least, to first order.
+    """Greedily remove the feature maps whose removal would change the loss least, to first order.
 
-    Each step scores the units of the present network on fresh training batches (equation 8, see
-    `pruners.importance.measures.taylor`), normalises them within each group (l2), subtracts the FLOPs term, removes the
-    lowest of the *whole* network, cuts them out for real, and fine-tunes with ``task.train``.
+    Each step scores the units of the current network on fresh training batches (equation 8, see
+    `pruners.importance.measures.taylor`), normalises the scores within each group (l2), subtracts the FLOPs term, cuts
+    out the lowest units of the *whole* network, and fine-tunes with ``task.train``.
 
     **FLOPs term.** ``score - flops_strength * MFLOPs``, where the paper takes the FLOPs of one map of its own
-    convolution, ``2*H*W*(Cin*K^2 + 1) / 1e6``. Here it is the marginal cost of one unit of the group in the present
-    network: FLOPs before less FLOPs after its removal, for one example, over 1e6. For a single convolution that is the
+    convolution, ``2*H*W*(Cin*K^2 + 1) / 1e6``. Here it is the marginal cost of one unit of the group in the current
+    network: FLOPs before minus FLOPs after its removal, for one example, over 1e6. For a single convolution that is the
     paper's number (a bias is not counted) plus what the layers that read the map save; for coupled layers it is what
     all of them save.
 
-    Under a target of speed the time that a unit takes is predicted by the latency table, and stands in place of the
-    FLOPs term: the units go first whose score is lowest for the time that they take (`pruners.decide.greedy`).
+    With a target of speed, the time of a unit as predicted by the latency table replaces the FLOPs term: units with the
+    lowest score for the time they take are removed first (`pruners.decide.greedy`).
 
-    **Schedule.** By default the target is reached in `steps` removals, each taking an equal share of the FLOPs (or
-    parameters, units or time) that have to go: minutes instead of days. The paper's schedule is ``units_per_step=1``:
+    **Schedule.** By default the target is reached in `steps` removals, each an equal share of the FLOPs (or parameters,
+    units or time) to remove: minutes instead of days. The paper's schedule is ``units_per_step=1``:
 
     ========================== ============== ====================================================================
     experiment                 updates between fine-tuning
@@ -63,13 +63,13 @@ class Taylor(Method):
     AlexNet on ImageNet        100 or 1000    SGD, batch 32, learning rate 1e-4, momentum 0.9, weight decay 1e-4
     ========================== ============== ====================================================================
 
-    It takes lambda 1e-3 for the FLOPs term, scores on the updates' own batches, and stops at a target accuracy or cost.
-    The learning rate is that of ``task.train``, the caller's.
+    The paper uses lambda 1e-3 for the FLOPs term, scores on the batches of the updates, and stops at a target accuracy
+    or cost. The learning rate is that of the caller's ``task.train``.
 
     ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left`` (of the
     groups that may be pruned), ``macs``, ``parameters`` (both after it), ``loss_before`` (mean of ``examples_scored``).
 
-    With a target of ratios each group goes down to its own count, and scores decide in which order and which units.
+    With a target of ratios each group shrinks to its own count; scores decide the order and the units.
 
     References
     ----------
@@ -113,7 +113,7 @@ class Taylor(Method):
         return prune_in_steps(self, task, graph, schedule, score, decide, batches=batches)
 
     def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int], by_flops: bool) -> Scores:
-        """Normalise; if `by_flops`, add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""
+        """Normalise; if `by_flops`, apply the FLOPs term, the marginal cost of a unit in the network of `counts`."""
         if self.settings.normalise:
             scores = normalise(scores, "l2")
         if not by_flops or not self.settings.flops_strength:

@@ -1,4 +1,4 @@
-"""ThiNet: keep the channels from which the next layer's outputs follow best."""
+"""ThiNet: keep the channels that reproduce the next layer's outputs best."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ class ThiNetSettings(MethodSettings):
     positions: PositiveInt = Field(10, description="outputs of the next layer sampled from each example, on average")
     scale: bool = Field(True, description="multiply the next layer's input channels by the least-squares scale")
     updates_between: NonNegativeInt = Field(100, description="fine-tuning updates after each layer but the last")
-    training: TrainSettings | None = Field(None, description="train so after each layer but the last, instead")
+    training: TrainSettings | None = Field(None, description="train like this after each layer but the last, instead")
 
 
 class ThiNet(Method):
-    """Choose the channels of each layer by what the layers that read them compute.
+    """Choose the channels of each layer by how well the outputs of the layers that read them are preserved.
 
-    An output of the next layer, without its bias, is a sum of one number for each unit: ``y = sum_c x_c`` with
+    An output of the next layer, without its bias, is a sum of one number per unit: ``y = sum_c x_c`` with
     ``x_c = sum W_c (.) patch_c`` over the unit's channels and the kernel. Rows ``(x_m1 ... x_mC)`` are sampled at
     random positions and for random filters of random training examples; then, layer by layer in the order of the
     network:
 
     * **iccv**: the removed set T starts empty and grows greedily by the unit that leaves
       ``sum_m (sum_{j in T} x_mj)^2`` smallest;
-    * **tpami**: the kept set S grows greedily by the unit that fits the residual of y best, and y is fitted on S anew
+    * **tpami**: the kept set S grows greedily by the unit that fits the residual of y best, and y is refitted on S
       after each step (orthogonal matching pursuit);
     * the kept units are scaled by ``w = (X_S^T X_S)^-1 X_S^T y``, multiplied into the next layer's weights;
-    * the layer is cut, and the network fine-tuned before the next one. Fine-tuning after the last one is the
-      caller's.
+    * the layer is cut, and the network fine-tuned before the next one. Fine-tuning after the last one is left to the
+      caller.
 
     How many units stay is decided beforehand, by ratios or the same fraction of each group. Both greedy choices are
-    made on the Gram matrix of the samples, O(C) and O(C^2) a step.
+    made on the Gram matrix of the samples, O(C) and O(C^2) per step.
 
     ================================= ================================================= ================================
     papers (ImageNet)                 there                                             here, by default
@@ -68,16 +68,16 @@ class ThiNet(Method):
                                                                                         stages' outputs to do likewise
     ================================= ================================================= ================================
 
-    Deviations. Coupled channels are one unit: where several layers read them, their rows are put below each other (the
-    objectives add up), and each of these layers gets a least-squares scale of its own. A layer that reads other groups
-    too (behind a concatenation) is reproduced in this group's share. Where samples do not tell the scale of a unit, it
-    stays at 1. The authors' TPAMI code chooses the channels that fully-connected layers read by another rule (no refit
-    in between); here all layers are alike. Groups that are read by something else than plain convolutions and linear
-    layers (transposed or grouped convolutions, parametrised weights, attention's products) are refused by name.
+    Deviations. Coupled channels are one unit: if several layers read them, their rows are stacked (the objectives add
+    up), and each of these layers gets its own least-squares scale. For a layer that reads other groups too (behind a
+    concatenation), only this group's share is reproduced. If the samples do not determine the scale of a unit, it stays
+    at 1. The authors' TPAMI code chooses the channels that fully-connected layers read by another rule (no refit in
+    between); here all layers are treated alike. Groups read by anything but plain convolutions and linear layers
+    (transposed or grouped convolutions, parametrised weights, attention's products) are refused by name.
 
     ``Pruned.history`` has a row for each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``,
-    ``parameters``, ``rows`` (sampled), ``error`` (of y, relative, with the kept units as they are), ``error_scaled``,
-    and of a training after it ``updates`` or ``epochs`` and ``lr`` (None: that of ``task.train``).
+    ``parameters``, ``rows`` (sampled), ``error`` (of y, relative, with the kept units unscaled), ``error_scaled``,
+    and for a training after it ``updates`` or ``epochs`` and ``lr`` (None: that of ``task.train``).
 
     References
     ----------

@@ -1,6 +1,6 @@
-"""ThiNet's choice of units: those from which the next layer's outputs follow best, and the scales of what reads them.
+"""ThiNet's choice of units: those that reproduce the next layer's outputs best, and the scales of its weights.
 
-Imports torch: the method imports it where it starts to work.
+Imports torch, so the method imports this module only when it starts to work.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def choose_by_error(
     seed: int,
     who: str,
 ) -> Chosen:
-    """Choose units, and scale the weights that read those that stay.
+    """Choose units, and scale the weights that read the kept ones.
 
     Parameters
     ----------
     layer : Layer
-        Whose units are chosen.
+        The layer whose units are chosen.
     batches : iterator of (Tensor, Tensor)
         Inputs (n, ...) and labels of training batches.
     form : {"iccv", "tpami"}
@@ -45,9 +45,9 @@ def choose_by_error(
     scale : bool
         Scale the weights of the layer's readers, in place.
     images, positions : int
-        Examples, and positions of each, that are sampled.
+        Number of sampled examples, and of positions in each.
     seed : int
-        Of the sampled positions and filters.
+        Seed for sampling positions and filters.
     who : str
         Name of the method, for messages.
     """

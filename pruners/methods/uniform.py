@@ -20,9 +20,9 @@ __all__ = ["Uniform"]
 class Uniform(Method):
     """Keep the same fraction of every group, and draw which units (seeded).
 
-    Baseline of `Rethinking the Value of Network Pruning`, where "uniform" speaks of counts alone: the architecture
-    is what a width multiplier would give, and is trained from scratch, so that it does not matter which units
-    stay. Here they are drawn, and three baselines form a ladder:
+    Baseline of `Rethinking the Value of Network Pruning`, where "uniform" refers to counts alone: the architecture
+    is what a width multiplier would give, and is trained from scratch, so it does not matter which units stay. Here
+    they are drawn at random, and three baselines build on each other:
 
     ========== ============================== ======================
     method     how many units a group keeps   which
@@ -32,7 +32,7 @@ class Uniform(Method):
     `l1`       the same fraction everywhere   largest filters
     ========== ============================== ======================
 
-    With a target of ratios the counts are the caller's, and only the units are drawn.
+    With a target of ratios the counts are given, and only the units are drawn.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Torch modules as they come: copied, run and compared.
+"""Copy, run and compare arbitrary torch modules.
 
 `copies`, `modes` and `attributes` deal with the objects, `random_inputs`, `outputs`, `precision` and `perturb` with
 what they compute.

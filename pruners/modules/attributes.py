@@ -1,8 +1,8 @@
-"""Integers in which people's modules repeat sizes (``num_heads``, ``split_indexes``), and what they may become.
+"""Find integer attributes of modules that repeat sizes (``num_heads``, ``split_indexes``), and possible new values.
 
-A size that is written into Python code shows in the exported graph as a constant of a view or a split. Where pruning
-changes that constant, the number is looked for among the attributes of the module whose code made the node, then
-among those of the modules around it.
+A size written in Python code shows up in the exported graph as a constant of a view or a split. If pruning changes that
+constant, the number is looked for among the attributes of the module whose code made the node, then among those of the
+modules around it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GEOMETRY = re.compile(
     r"stride|window)(e?s)?(_|$)",
     re.IGNORECASE,
 )
-"""Words in names of attributes that count something else than channels."""
+"""Words in names of attributes that count something other than channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SizeChange:
 
     @property
     def layer(self) -> str:
-        """Path of the module without the number of its call."""
+        """Path of the module without call numbers."""
         return re.sub(r"@\d+", "", self.module)
 
 
@@ -60,9 +60,9 @@ class Slot:
     keys : tuple
         Name of the attribute, then indices or keys into nested tuples, lists and dictionaries.
     options : tuple of int
-        Values that it may take, the likeliest first.
+        Values that it may take, most likely first.
     present : int
-        What it is before; one of the options.
+        Its current value; one of the options.
     """
 
     keys: Keys
@@ -90,11 +90,11 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
     Returns
     -------
     Mapping of str to tuple of Slot
-        In the module that made a change: integers equal to the old size, which are taken to follow unless their name
-        speaks of geometry. Where there is none: integers in a whole ratio to the old size, taken to stay. Where
-        there is none that is equal at all: integers equal to it in the modules around, taken to stay. One integer may
-        stand for two sizes that were equal, as the width outside of an attention and inside of it: where it is in
-        question, it may also follow the changes beside its module.
+        In the module that made a change: integers equal to the old size, assumed to follow unless their name suggests
+        geometry. If there are none: integers in a whole ratio to the old size, assumed to stay. If none is equal at
+        all: integers equal to it in the modules around, assumed to stay. One integer may represent two sizes that were
+        equal, such as the outer and inner width of an attention: if it is in question, it may also follow the changes
+        beside its module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     by_path: dict[str, _OfModule] = {}
@@ -127,7 +127,7 @@ class _OfModule:
     possible: dict[Keys, list[int]] = field(default_factory=dict)
 
     def follow_equal(self, change: SizeChange) -> bool:
-        """Let integers equal to the old size follow; return whether there is one that speaks of channels."""
+        """Let integers equal to the old size follow; return whether one of them looks like a channel count."""
         explained = False
         for keys, value in self.present.items():
             if value == change.old:

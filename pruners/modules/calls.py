@@ -1,4 +1,4 @@
-"""`NetworkCall`: what a network is called with, whatever containers its tensors stand in."""
+"""`NetworkCall`: the arguments of a network's call, in any nesting of containers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class NetworkCall:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, network: Callable[..., Any]) -> Any:
-        """Call the network; functions in it that `torch.compile` made run as they were written."""
+        """Call the network; compiled functions in it run eagerly."""
         with torch.compiler.set_stance("force_eager"):
             return network(*self.args, **self.kwargs)
 
     @property
     def leaves(self) -> list[Any]:
-        """Tensors and Python values in the order in which `torch.export` makes inputs of them."""
+        """Tensors and Python values in the order in which `torch.export` takes them as inputs."""
         leaves: list[Any] = pytree.tree_leaves((self.args, self.kwargs))
         return leaves
 
@@ -65,26 +65,26 @@ class NetworkCall:
 
     @property
     def batch(self) -> int | None:
-        """Size of axis 0, where all tensors agree on it; else None."""
+        """Size of axis 0 if all tensors agree on it, else None."""
         sizes = {tensor.shape[0] if tensor.ndim else None for tensor in self.tensors}
         return sizes.pop() if len(sizes) == 1 else None
 
 
 def call_of(network: nn.Module, example_inputs: Any) -> NetworkCall:
-    """Return the call that a person describes.
+    """Return the call that the user's example inputs describe.
 
     Parameters
     ----------
     network : Module
-        Whose call it is.
+        The network to be called.
     example_inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
         The only positional argument, all positional arguments, keyword arguments, or both.
 
     Raises
     ------
     InputError
-        It is none of these, holds no tensor or something that is neither tensor nor Python value, or names arguments
-        that ``forward`` does not have.
+        It is none of these, holds no tensor or a value that is neither a tensor nor a plain Python value, or names
+        arguments that ``forward`` does not have.
     """
     if isinstance(example_inputs, NetworkCall):
         return example_inputs
@@ -107,7 +107,7 @@ def call_of(network: nn.Module, example_inputs: Any) -> NetworkCall:
 
 
 def know_dataclasses(value: Any) -> None:
-    """Let torch see the fields of the dataclasses in a nest of tuples, lists and dictionaries."""
+    """Register with torch the dataclasses in nested tuples, lists and dictionaries."""
     for leaf in pytree.tree_leaves(value):
         if is_dataclass(leaf) and not isinstance(leaf, type):
             torch.export.register_dataclass(
@@ -177,7 +177,7 @@ def _kind(value: Any) -> str:
 
 
 def call_spec(call: NetworkCall) -> CallSpec | None:
-    """Return in which places the tensors of a call stand; None where they are its positional arguments."""
+    """Return where the tensors of a call are placed; None if they are its positional arguments."""
     if not call.kwargs and all(isinstance(item, Tensor) for item in call.args):
         return None
     leaves, tree = pytree.tree_flatten((call.args, call.kwargs))

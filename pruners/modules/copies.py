@@ -1,4 +1,4 @@
-"""Deep copies of networks that keep tensors from earlier calls."""
+"""Deep copies of networks, including ones that hold tensors from earlier calls."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ATOMS: frozenset[type] = frozenset({bool, int, float, str, NoneType, FunctionTy
 
 
 def copy_to_trace(model: nn.Module) -> nn.Module:
-    """Return a copy as `copy_of` that shares parameters and buffers: to trace it, or where the model is thrown away.
+    """Return a copy like `copy_of` that shares parameters and buffers: for tracing, or if the model is discarded.
 
-    A class whose ``train()`` does more than to switch the mode may write to them (it merges weights): such a network
-    is copied whole.
+    A class whose ``train()`` does more than switch the mode may write to them (merging weights): such a network is
+    copied completely.
     """
     plain = all(type(layer).train is nn.Module.train for layer in model.modules())
     own = (*model.parameters(), *model.buffers()) if plain else ()
@@ -32,12 +32,11 @@ def copy_to_trace(model: nn.Module) -> nn.Module:
 
 
 def copy_of(model: nn.Module, *, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
-    """Return a deep copy of a module without what it keeps from earlier calls.
+    """Return a deep copy of a module without the tensors it holds from earlier calls.
 
-    Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
-    while it evaluates and drops in ``train()`` are dropped. Every layer is in the mode that it has in `model`, whatever
-    a class's own copying does. For the tensors whose `id` is in `instead`, the copy
-    has those that it names.
+    Weights computed by a hook of `torch.nn.utils.weight_norm` can thus be copied, and tensors that a module caches in
+    evaluation and drops in ``train()`` are dropped. Every layer has the mode it has in `model`, whatever a class's own
+    copying does. Tensors whose `id` is in `instead` are replaced by its values.
     """
     kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
@@ -51,9 +50,9 @@ def copy_of(model: nn.Module, *, instead: Mapping[int, Tensor] | None = None) ->
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """Copy as `copy.deepcopy` does, but modules and dictionaries without its detour by pickle's protocol.
+    """Copy like `copy.deepcopy`, but modules and dictionaries without its detour through the pickle protocol.
 
-    It takes four fifths of the time of a network's copy. What has a way of its own to be copied is copied so.
+    The detour takes four fifths of the time of copying a network. Objects that define their own copying use it.
     """
     if id(value) in memo:
         return memo[id(value)]

@@ -1,6 +1,6 @@
-"""What modules keep from earlier calls (cached anchors, grids, position tables), put into another instance.
+"""Transfer the state modules keep from earlier calls (cached anchors, grids, position tables) to another instance.
 
-A trace bakes such tensors in, so that a network which had run is another program than one which had not.
+A trace bakes such tensors in, so a network that has already run yields a different program from a fresh one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _CONTAINERS: dict[str, Any] = {"Size": torch.Size, "tuple": tuple, "list": list,
 
 @dataclass(frozen=True, eq=False)
 class KeptState:
-    """The attributes of the modules of a network that are no parameters or modules, nor buffers of its ``state_dict``.
+    """The attributes of a network's modules other than parameters, modules, and buffers in its ``state_dict``.
 
     Parameters
     ----------
     record : str
-        JSON: for each path the names of the attributes, and the values of those modules that keep tensors.
+        JSON: for each path the names of the attributes and, for modules that keep tensors, their values.
     tensors : tuple of Tensor
-        What the values refer to.
+        Tensors the values refer to.
     """
 
     record: str
@@ -38,7 +38,7 @@ class KeptState:
 
 
 def kept_state(model: nn.Module) -> KeptState:
-    """Record what the modules of a network keep."""
+    """Record the state that the modules of a network keep."""
     tensors: list[Tensor] = []
     record = {}
     for path, layer in model.named_modules():
@@ -52,7 +52,7 @@ def kept_state(model: nn.Module) -> KeptState:
 def restore_kept(model: nn.Module, kept: KeptState) -> bool:
     """Put an instance into a recorded state, in place.
 
-    Attributes that the record does not know are deleted. Numbers that an instance has stay: they may be sizes.
+    Attributes not in the record are deleted. Nonzero numbers of the instance stay: they may be sizes.
 
     Returns
     -------
@@ -80,12 +80,12 @@ def restore_kept(model: nn.Module, kept: KeptState) -> bool:
 
 
 def _unsaved_buffers(layer: nn.Module) -> dict[str, Tensor | None]:
-    """Return the buffers that no ``state_dict`` holds: what a module makes when it needs it is often one."""
+    """Return the buffers outside the ``state_dict``: lazily created state is often one of them."""
     return {name: layer._buffers[name] for name in layer._non_persistent_buffers_set}
 
 
 def _coded(value: Any, tensors: list[Tensor]) -> list[Any] | None:
-    """Return ``[kind, content]``, or None for what cannot be written; tensors go into the list."""
+    """Return ``[kind, content]``, or None for values that cannot be encoded; tensors are appended to the list."""
     if isinstance(value, Tensor):
         tensors.append(value.detach().clone())
         return ["tensor", len(tensors) - 1]

@@ -1,4 +1,4 @@
-"""Train and eval modes, module by module: people freeze parts of a network in evaluation."""
+"""Save and restore train and eval modes per module, as parts of a network may be frozen in evaluation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["copy_modes", "evaluating", "modes_restored"]
 
 
 def copy_modes(source: nn.Module, target: nn.Module) -> None:
-    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
+    """Set each layer of `target` to the train or eval mode of the layer of `source` with the same path."""
     modes = {name: module.training for name, module in source.named_modules()}
     _set({module: modes.get(name, module.training) for name, module in target.named_modules()})
 
 
 @contextmanager
 def modes_restored(model: nn.Module) -> Iterator[None]:
-    """Restore afterwards the train or eval mode that every module of `model` has now."""
+    """Restore the current train or eval mode of every module of `model` on exit."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -29,7 +29,7 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
 
 
 def _set(modes: Mapping[nn.Module, bool]) -> None:
-    """Put each module into its mode, outer ones first; a `train` of one's own may switch more than the flag."""
+    """Set the mode of each module, outer ones first; an overridden `train` may change more than the flag."""
     for module, training in modes.items():
         if module.training != training and getattr(type(module).train, "__module__", "") != "torch.nn.modules.module":
             module.train(training)
@@ -39,7 +39,7 @@ def _set(modes: Mapping[nn.Module, bool]) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` in evaluation; afterwards every module has its own mode again."""
+    """Put `model` in evaluation mode, and restore every module's own mode on exit."""
     with modes_restored(model):
         model.eval()
         yield

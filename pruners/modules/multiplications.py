@@ -1,4 +1,4 @@
-"""Count multiply-accumulates of a run: what the operators did, whatever the code says."""
+"""Count the multiply-accumulates of a run, from the operators that were executed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["MacCounter"]
 
 
 class MacCounter(TorchDispatchMode):
-    """Adds up the products of convolutions, linear layers, matrix products and attention while it is entered.
+    """Adds up the MACs of convolutions, linear layers, matrix products and attention while it is entered.
 
-    Operators that hide their products (a fused recurrent layer) count nothing: compare what was counted for a network
-    that is known before the count of another one is believed.
+    Operators that hide their products (a fused recurrent layer) count as zero: check the count on a network of known
+    MACs before trusting it on another one.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Inputs to compare two forms of a network on, and the outputs to compare."""
+"""Inputs on which to compare two forms of a network, and the outputs to compare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Last: TypeAlias = Callable[[nn.Module, NetworkCall], Sequence[Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run of a network: at which batch size (None: the example's), its inputs, and its outputs as `outputs_of`."""
+    """One run of a network: its batch size (None: the example's), its inputs, and its outputs from `outputs_of`."""
 
     batch: int | None
     inputs: NetworkCall
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def size(self) -> int:
-        """How many examples it has."""
+        """Number of examples."""
         return next((len(tensor) for tensor in self.inputs.tensors if tensor.ndim), 1)
 
     @property
@@ -43,17 +43,17 @@ class Run:
 
 
 class Examples:
-    """Inputs drawn from an example that a network runs on, with finite outputs where it can be.
+    """Inputs drawn from an example that a network runs on, with finite outputs if possible.
 
-    What a network takes only for some values is drawn from more and more closely (see `random_call`), in the end as
-    given.
+    For a network that accepts only some values, draws stay closer and closer to the example (see `random_call`), down
+    to the example itself.
 
     Parameters
     ----------
     example : NetworkCall
         On the network's device.
     within : callable, optional
-        Makes a context for a run, which may refuse inputs that the network would take.
+        Makes a context for a run, which may refuse inputs that the network would accept.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Examples:
     def runs(
         self, make: Callable[[], nn.Module], *, seed: int, any_batch: bool, last: _Last | None = None
     ) -> tuple[nn.Module, Run, Run]:
-        """Run a network at batch sizes 1 and 2 if it may and does, else twice at the example's.
+        """Run a network at batch sizes 1 and 2 if allowed and possible, else twice at the example's.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ def span_of(output: Tensor, floor: float = 0.0) -> float:
 
 
 def distance(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference; infinite where one is infinite or NaN and the other is not the same."""
+    """Return the largest difference; infinite if one is infinite or NaN and the other is not the same."""
     if not one.numel():
         return 0.0
     same = (one == other) | (one.isnan() & other.isnan())
@@ -133,18 +133,18 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
-    """Return the same inputs with floating-point ones in a dtype, complex ones in that of such parts."""
+    """Return the inputs with floating-point ones in a dtype, complex ones in the corresponding complex dtype."""
     return call.map(lambda tensor: precise(tensor, dtype))
 
 
 def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
-    """Run a network as `run_alike`, and put buffers back that it writes."""
+    """Run a network like `run_alike`, and restore the buffers it writes."""
     layers = list(module.modules())
     before = [(one, name, b, b.clone()) for one in layers for name, b in one._buffers.items() if b is not None]
     outputs = run_alike(module, inputs)
     with torch.no_grad():
         for layer, name, buffer, value in before:
-            layer._buffers[name] = buffer.copy_(value)  # a network may have put another one in its place
+            layer._buffers[name] = buffer.copy_(value)  # a network may have replaced it
     return outputs
 
 
@@ -153,7 +153,7 @@ def run_alike(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
 
     In float64, complex ones as pairs of real and imaginary parts.
 
-    What the network draws itself is drawn alike in each call.
+    Random numbers that the network draws itself are the same in each call.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Wake a network up: weights with which its output depends on every channel, so that a comparison says something.
+"""Draw weights with which a network's output depends on every channel, so that comparisons are meaningful.
 
-A freshly initialised network is blind to most of its channels: its signal dies out over the layers, zero-initialised
-scales switch branches off, unit norms hide which statistics belong to which channel. A trained one can be blind too
-where a layer scale stays at 1e-6.
+A freshly initialised network is insensitive to most of its channels: its signal dies out over the layers,
+zero-initialised scales switch branches off, unit norms hide which statistics belong to which channel. A trained one can
+be insensitive too if a layer scale stays at 1e-6.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ _AFFINE = frozenset(layer.forward for layer in _LAYERS)
 
 
 def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: int) -> list[Tensor]:
-    """Redraw norms and constant or tiny parameters in place, then scale layers to outputs of unit spread.
+    """Redraw norms and constant or tiny parameters in place, then scale layers to unit output spread.
 
     Parameters
     ----------
     module : Module
-        In evaluation mode; its parameters and buffers change.
+        In evaluation mode; its parameters and buffers are modified.
     inputs : NetworkCall
-        Of one run. During it each convolution and linear layer is divided by the spread
-        of its output and gets a bias that leaves most of its channels above zero, and each norm's statistics are set
-        near those of its input.
+        Inputs of one run. During it each convolution and linear layer is divided by the spread of its output and gets a
+        bias that leaves most of its channels above zero, and each norm's statistics are set near those of its input.
     seed : int
-        Seeds what is drawn.
+        Seed of the random draws.
 
     Returns
     -------
     list of Tensor
-        What the network gives for `inputs` with these weights, as `pruners.modules.outputs.run_alike`.
+        The network's outputs for `inputs` with these weights, as from `pruners.modules.outputs.run_alike`.
     """
     generator = torch.Generator().manual_seed(seed)
     _redraw_(module, generator)
@@ -62,7 +61,7 @@ def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: i
     finally:
         for hook in hooks:
             hook.remove()
-    # What several layers share was scaled again after the first of them had run.
+    # Weights shared by several layers were scaled again after the first of them had run.
     return outputs if len(set(scaled)) == len(scaled) else outputs_of(module, inputs)
 
 
@@ -140,7 +139,7 @@ def _follow(layer: Any, output: Tensor, spread: float, axis: int, generator: tor
 
 
 def _first(nested: Any) -> Tensor | None:
-    """Return the first tensor of numbers of what a layer of anybody's own is called with, or gives."""
+    """Return the first floating-point tensor among the inputs or outputs of any layer."""
     return next((leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
 
 
@@ -149,7 +148,7 @@ def _spread(x: Tensor | None) -> float:
 
 
 def _means(x: Tensor, usual: int, channels: int) -> Tensor | None:
-    """Return the mean of each channel: along the usual axis, else along the last; None where neither is theirs."""
+    """Return the mean of each channel, along the usual axis or else the last; None if neither fits."""
     for axis in (usual, -1):
         if -x.ndim <= axis < x.ndim and x.shape[axis] == channels:
             return x.movedim(axis, 0).flatten(1).mean(1)
@@ -157,7 +156,7 @@ def _means(x: Tensor, usual: int, channels: int) -> Tensor | None:
 
 
 def _shifts(bias: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the channels' means: most of them alive behind a ReLU."""
+    """Draw the channels' means, so that most of them are alive after a ReLU."""
     return 0.5 + 0.5 * torch.randn(bias.shape, generator=generator)
 
 

@@ -1,4 +1,4 @@
-"""The plain module behind what `torch.compile` made of it, and the kinds of network that cannot be pruned.
+"""Unwrap modules compiled by `torch.compile`, and reject kinds of networks that cannot be pruned.
 
 Importing this module imports no torch.
 """
@@ -24,7 +24,7 @@ _IN_MEMORY = "call to_empty(device=...) and load its weights, then prune it"
 
 
 def plain(network: Any) -> nn.Module:
-    """Return a network without what `torch.compile` put around it or a part of it.
+    """Return a network without the wrappers of `torch.compile` around it or its parts.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def plain(network: Any) -> nn.Module:
     Returns
     -------
     Module
-        `network` itself where nothing in it is compiled; else the modules inside, in copies of the modules that hold
-        them. Parameters and buffers are the network's own.
+        `network` itself if nothing in it is compiled; else the modules inside, in copies of the modules that hold them.
+        Parameters and buffers are the network's own.
 
     Raises
     ------
     InputError
-        It is no module, a `torch.jit` one, quantised, on the meta device, or has layers without sizes.
+        It is not a module, or is a `torch.jit` one, quantised, on the meta device, or has layers without sizes.
     """
     import torch
 
@@ -53,7 +53,7 @@ def plain(network: Any) -> nn.Module:
 
 
 def _hindrances(network: nn.Module) -> Iterator[tuple[str, str, str]]:
-    """Yield what cannot be pruned: its name, why, and what to do."""
+    """Yield the obstacles to pruning: name, reason, and remedy."""
     import torch
     from torch.nn.parameter import is_lazy
 

@@ -1,4 +1,4 @@
-"""Networks and tensors in another precision: floating-point numbers, and complex ones beside them."""
+"""Convert networks and tensors to another precision, complex ones included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["comparable", "in_precision", "precise", "varies"]
 
 
 def precise(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor in a floating-point dtype, a complex one in the complex dtype of such parts; others as given."""
+    """Return a tensor in a floating-point dtype, a complex one in the corresponding complex dtype; others unchanged."""
     if tensor.is_complex():
         return tensor.to(dtype.to_complex())
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -27,5 +27,5 @@ def comparable(tensor: Tensor) -> Tensor:
 
 
 def varies(tensor: Tensor) -> bool:
-    """Return whether a tensor holds real or complex numbers, not integers or truth values."""
+    """Return whether a tensor holds real or complex numbers, not integers or booleans."""
     return tensor.is_floating_point() or tensor.is_complex()

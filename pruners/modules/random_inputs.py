@@ -1,4 +1,4 @@
-"""Random inputs as a plan describes them, or like those of an example."""
+"""Draw random inputs as described by a plan, or like those of an example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pruners.plan import InputSpec, PruningPlan
 __all__ = ["SOURCES", "Source", "planned_call", "random_call", "random_inputs", "spec_of"]
 
 Source = Literal["values", "numbers", "example"]
-"""What of an example is kept: the range of its values, its integers and truth values besides, or all of it."""
+"""What is kept of an example: the range of its values, also its integers and booleans, or all of it."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 _LISTED = 1024
 
@@ -25,20 +25,20 @@ _LISTED = 1024
 def random_call(
     like: NetworkCall, *, batch: int | None = None, seed: int = 0, source: Source = "values"
 ) -> NetworkCall:
-    """Draw the tensors of a call from those of an example; what is no tensor stays.
+    """Draw the tensors of a call from those of an example; everything else is unchanged.
 
     Parameters
     ----------
     like : NetworkCall
         The example.
     batch : int, optional
-        Replaces the first axis of every tensor; default as in the example.
+        Size of the first axis of every tensor; default as in the example.
     source : {"values", "numbers", "example"}
-        ``"values"``: each number is that of any row of the example at the same place, so that a tensor stays positive,
-        whole, or below a bound as it is, column by column; with one row, numbers near its own, and its integers in any
-        order; where all values are the same (ones, zeros), others around it, but the same truth values.
-        ``"numbers"``: only real and complex numbers are drawn so, and integers and truth values (lengths, offsets,
-        masks) are rows of the example in their order. ``"example"``: all are.
+        ``"values"``: each number is taken from a random row of the example at the same place, so that a tensor stays
+        positive, integral, or below a bound, column by column; with one row, numbers near its own, and its integers in
+        any order; if all values are the same (ones, zeros), others around it, but the same booleans. ``"numbers"``:
+        only real and complex numbers are drawn this way, and integers and booleans (lengths, offsets, masks) are rows
+        of the example in order. ``"example"``: all are.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -68,7 +68,7 @@ def _like(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> T
 
 
 def _around(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    if tensor.dtype == torch.bool and tensor.numel():  # a mask that hides all of a row is not valid everywhere
+    if tensor.dtype == torch.bool and tensor.numel():  # a mask that hides a whole row is not valid everywhere
         return tensor.detach().flatten()[:1].expand(*shape).clone()
     only = tensor.detach().flatten()[0].item() if tensor.numel() else 0
     if not varies(tensor):
@@ -82,7 +82,7 @@ def _around(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) ->
 
 
 def planned_call(plan: PruningPlan, *, device: torch.device | str = "cpu") -> NetworkCall:
-    """Draw a call as a plan describes it: what it does not list, within its bounds.
+    """Draw a call as described by a plan: values it does not list, within its bounds.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def planned_call(plan: PruningPlan, *, device: torch.device | str = "cpu") -> Ne
 
 
 def spec_of(tensor: Tensor) -> InputSpec:
-    """Return shape, dtype and bounds of a tensor; of a few integers or truth values all of them."""
+    """Return shape, dtype and bounds of a tensor; for few integers or booleans, all values."""
     shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
     if tensor.is_floating_point():
         finite = tensor.detach().double()
@@ -111,12 +111,12 @@ def spec_of(tensor: Tensor) -> InputSpec:
 def random_inputs(
     specs: Sequence[InputSpec], *, batch: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, ...]:
-    """Draw one call's inputs within their bounds; without: normal numbers, and 0 or 1 for integers and truth values.
+    """Draw one call's inputs within their bounds; without bounds, normal numbers, and 0 or 1 for integers and booleans.
 
     Parameters
     ----------
     batch : int, optional
-        Replaces the first axis of every input; default as described. Listed values are left out then.
+        Size of the first axis of every input; default as described. Listed values are then ignored.
 
     Returns
     -------

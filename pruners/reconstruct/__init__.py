@@ -1,7 +1,7 @@
-"""Keep what the next layer computes: its inputs and outputs sampled, and channels and weights chosen to reproduce them.
+"""Choose channels and weights that reproduce the next layer's outputs, from samples of its inputs and outputs.
 
-Shared by the methods that choose channels so (`pruners.methods.thinet`, `pruners.methods.regression`) and by the
-recovery that compensates any choice (`pruners.recover.reconstruct`).
+Shared by the methods that choose channels this way (`pruners.methods.thinet`, `pruners.methods.regression`) and by the
+recovery for any choice of channels (`pruners.recover.reconstruct`).
 """
 
 __all__: list[str] = []

@@ -10,7 +10,7 @@ from pruners.reconstruct.readers import Reader
 __all__ = ["contribution_moments", "owners", "scalar_contributions"]
 
 _BLOCK = 1024
-"""Columns of which the products with all columns are held at once."""
+"""Number of columns whose products with all columns are held at once."""
 
 
 def owners(reader: Reader, weight: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def scalar_contributions(inputs: Tensor, filters: Tensor, owner: Tensor, n_units
     inputs : Tensor
         Patches, shape (rows, in * kernel).
     filters : Tensor
-        For each row the filter of its output, flattened: the same shape.
+        For each row, the flattened filter of its output: same shape.
     owner : Tensor
         See `owners`.
     n_units : int
@@ -39,7 +39,8 @@ def scalar_contributions(inputs: Tensor, filters: Tensor, owner: Tensor, n_units
     Returns
     -------
     Tensor
-        Shape (rows, n_units), float64; a row adds up to its output, less the bias and what other groups contribute.
+        Shape (rows, n_units), float64; each row sums to its output, minus the bias and the contributions of other
+        groups.
     """
     own = owner >= 0
     products = inputs[:, own].double() * filters[:, own].double()
@@ -51,7 +52,7 @@ def contribution_moments(
 ) -> tuple[Tensor, Tensor]:
     """Return the inner products of the units' contributions ``Z_i = X_i W_i^T`` with each other and with a target.
 
-    All outputs are taken, without ever holding a ``Z_i``: ``<Z_i, Z_j> = <X_i^T X_j, W_i^T W_j>`` and
+    Covers all outputs without ever materialising a ``Z_i``: ``<Z_i, Z_j> = <X_i^T X_j, W_i^T W_j>`` and
     ``<Z_i, Y> = <X_i^T Y, W_i^T>`` (Frobenius).
 
     Parameters

@@ -1,6 +1,6 @@
-"""ThiNet's two greedy choices of channels, and the scale of those that stay, from one Gram matrix.
+"""ThiNet's two greedy channel selections, and the scales of the kept channels, from one Gram matrix.
 
-Rows of X are outputs of the next layer, columns what each unit contributes to them; the output is their sum,
+Rows of X are outputs of the next layer, columns the contributions of each unit to them; the output is their sum,
 ``y = X 1``. Everything here follows from ``G = X^T X``, whatever the number of rows.
 """
 
@@ -12,11 +12,11 @@ from torch import Tensor
 __all__ = ["keep_greedily", "relative_error", "remove_greedily", "scales"]
 
 _DEPENDENT = 1e-12
-"""A unit of which less than this share is new is taken for a combination of those that were chosen."""
+"""A unit of which less than this share is new counts as a combination of those already chosen."""
 
 
 def remove_greedily(gram: Tensor, n_removed: int) -> tuple[int, ...]:
-    """Grow the removed set T by the unit that leaves ``||sum_{j in T} x_j||^2`` smallest, O(C) a step.
+    """Grow the removed set T by the unit that keeps ``||sum_{j in T} x_j||^2`` smallest, O(C) per step.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def remove_greedily(gram: Tensor, n_removed: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        T in the order of the choices; of equal units the first.
+        T in the order of selection; ties go to the first unit.
     """
     # With s = sum_{i in T} G_i: ||X_T 1 + x_j||^2 = ||X_T 1||^2 + 2 s_j + G_jj, and the first term is the same for all.
     added = gram.diagonal().clone()
@@ -42,7 +42,7 @@ def remove_greedily(gram: Tensor, n_removed: int) -> tuple[int, ...]:
 
 
 def keep_greedily(gram: Tensor, n_kept: int) -> tuple[int, ...]:
-    """Grow the kept set S by the unit that fits the present residual best, and refit all of S: O(C^2) a step.
+    """Grow the kept set S by the unit that fits the current residual best, and refit all of S: O(C^2) per step.
 
     The residual is ``r = y - X_S w`` with w the least-squares fit; the next unit minimises ``||r - a x_j||`` over j and
     a: orthogonal matching pursuit.
@@ -57,7 +57,7 @@ def keep_greedily(gram: Tensor, n_kept: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        S in the order of the choices; of equal units the first. Units that add nothing come last.
+        S in the order of selection; ties go to the first unit. Units that add nothing come last.
     """
     size = gram.diagonal().clone()
     seen = size > _DEPENDENT * size.max()
@@ -81,8 +81,8 @@ def keep_greedily(gram: Tensor, n_kept: int) -> tuple[int, ...]:
 def scales(gram: Tensor, kept: tuple[int, ...]) -> Tensor:
     """Return ``w = (X_S^T X_S)^-1 X_S^T y``, one number for each kept unit, in their order.
 
-    Where the kept units depend on each other, the solution nearest to 1: a unit that the samples say nothing of
-    stays as it is.
+    If the kept units are linearly dependent, the solution nearest to 1: a unit not determined by the samples is
+    unchanged.
     """
     inner = gram[list(kept)][:, list(kept)]
     missing = gram[list(kept)].sum(1) - inner.sum(1)

@@ -1,4 +1,4 @@
-"""What a layer of a smaller network has to give, so that the network computes what the dense one does."""
+"""Target outputs for a layer of a smaller network, so that the network computes what the dense one does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pruners.reconstruct.samples import Wanted
 __all__ = ["Imitation", "imitation_of", "positions_of"]
 
 _WEAK = 1e-3
-"""Scale of a BatchNorm, relative to its largest, below which a channel is not asked to make up for a shortcut."""
+"""Scale of a BatchNorm, relative to its largest, below which a channel is not used to compensate for a shortcut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class Imitation:
     reader : Reader
         The layer, in the smaller network.
     wanted : tuple of Wanted
-        What is sampled: the inputs of the smaller network's layer, the outputs of the dense one's, and at the end of a
-        residual branch the dense network's sum and the smaller network's shortcut.
+        Values to sample: the inputs of the smaller network's layer, the outputs of the dense one's, and, at the end of
+        a residual branch, the dense network's sum and the smaller network's shortcut.
     removed : sequence of int
-        Outputs of the dense network's layer that the smaller one has not.
+        Outputs of the dense network's layer that the smaller one lacks.
     masked : Mapping of int to sequence of int
         Outputs (axis 0 of the weight) and input channels (axis 1) of the smaller network's layer that are masked.
     """
@@ -47,7 +47,7 @@ class Imitation:
     masked: Positions
 
     def inputs(self, rows: Sequence[Tensor]) -> Tensor:
-        """Return what the layer reads, of shape (rows, in * kernel), from the samples of `wanted`: 0 where masked."""
+        """Return the layer's inputs, of shape (rows, in * kernel), from the samples of `wanted`: 0 where masked."""
         if 1 not in self.masked:
             return rows[0]
         (call, *_), n_columns = self.reader.calls, rows[0].shape[1]
@@ -57,11 +57,11 @@ class Imitation:
         return rows[0].masked_fill(columns.repeat_interleave(kernel), 0.0)
 
     def target(self, rows: Sequence[Tensor]) -> Tensor:
-        """Return what the layer shall give, of shape (rows, out) in float64, from the samples of `wanted`.
+        """Return the layer's target outputs, of shape (rows, out) in float64, from the samples of `wanted`.
 
-        What the dense network's layer gives; at the end of a residual branch ``Y1 - Y1' + Y2``, the dense network's
-        shortcut and branch less the smaller network's shortcut. Where a BatchNorm follows the layer, the difference is
-        taken back through the smaller network's. 0 where masked.
+        The outputs of the dense network's layer; at the end of a residual branch ``Y1 - Y1' + Y2``, the dense network's
+        shortcut and branch minus the smaller network's shortcut. If a BatchNorm follows the layer, the difference is
+        mapped back through the smaller network's. 0 where masked.
         """
         target = self._target(rows)
         target[:, list(self.masked.get(0, ()))] = 0.0
@@ -96,20 +96,20 @@ def imitation_of(
     Parameters
     ----------
     dense, present : Graph
-        Of the dense and of the smaller network.
+        Traces of the dense and of the smaller network.
     reader : Reader
-        In the smaller network.
+        The layer in the smaller network.
     gone : PruningPlan, optional
         What the smaller network has lost, relative to the dense one.
     masked : PruningPlan, optional
-        What is masked in the smaller network, relative to that.
+        What is masked in the smaller network, relative to it.
     residual : bool
-        Whether the end of a residual branch makes up for what the shortcut lost.
+        Whether the end of a residual branch compensates for what the shortcut lost.
 
     Raises
     ------
     MethodError
-        The dense network uses the weight in another way.
+        The dense network uses the weight differently.
     """
     theirs = reader_named(dense, reader.weight)
     if theirs is None or len(theirs.calls) != len(reader.calls):

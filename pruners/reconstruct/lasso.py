@@ -1,4 +1,4 @@
-"""Choose channels by LASSO: raise its penalty until no more coefficients than wanted are left."""
+"""Choose channels by LASSO: raise its penalty until at most the wanted number of coefficients is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["Lasso", "lasso_units"]
 
 _MOST_KNOTS = 8
-"""For each unit: most come once, some go and come again."""
+"""Knots allowed per unit: most units enter once, some leave and enter again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +23,10 @@ class Lasso:
     kept : tuple of int
         Ascending.
     penalty : float
-        lambda of ``1/(2N) ||Y - sum_i beta_i Z_i||^2 + lambda ||beta||_1``, N the rows; 0 where every unit is kept.
+        lambda of ``1/(2N) ||Y - sum_i beta_i Z_i||^2 + lambda ||beta||_1``, with N rows; 0 if every unit is kept.
     filled : int
-        How many of the kept units have no coefficient at this penalty, because none leaves as many as wanted. They are
-        those that come next when it is lowered: of the largest correlation with what the others leave.
+        Number of kept units that have no coefficient at this penalty, because no penalty leaves exactly the wanted
+        number. They are those most correlated with the residual, which would enter next if it were lowered.
     """
 
     kept: tuple[int, ...]
@@ -37,9 +37,9 @@ class Lasso:
 def lasso_units(gram: Tensor, cross: Tensor, n_rows: int, n_kept: int) -> Lasso:
     """Raise lambda until ``||beta||_0 <= n_kept``, and keep the units with a coefficient.
 
-    Between the penalties at which a coefficient comes or goes the others change linearly, so the path of all solutions
-    is computed exactly (Efron et al. 2004, "Least angle regression", section 3.1): coordinate descent that ends a
-    little early gives other units.
+    Between the penalties at which a coefficient enters or leaves, the others change linearly, so the path of all
+    solutions is computed exactly (Efron et al. 2004, "Least angle regression", section 3.1): coordinate descent that
+    stops a little early selects other units.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def lasso_units(gram: Tensor, cross: Tensor, n_rows: int, n_kept: int) -> Lasso:
     n_rows : int
         N.
     n_kept : int
-        Units wanted.
+        Number of units to keep.
     """
     if n_kept >= len(cross):
         return Lasso(kept=tuple(range(len(cross))), penalty=0.0, filled=0)
@@ -58,7 +58,7 @@ def lasso_units(gram: Tensor, cross: Tensor, n_rows: int, n_kept: int) -> Lasso:
     has_coefficient = (knots[:, :-1] != 0) | (knots[:, 1:] != 0)  # anywhere strictly between two knots
     weakest = int((has_coefficient.sum(0) <= n_kept).nonzero()[-1])
     kept = has_coefficient[:, weakest]
-    # First those with a coefficient, then those that the penalty holds back least.
+    # First those with a coefficient, then those closest to entering.
     correlation = (cross - gram @ knots[:, weakest + 1]).abs()
     order = torch.sort(torch.where(kept, torch.inf, correlation), descending=True, stable=True).indices[:n_kept]
     return Lasso(
@@ -69,13 +69,13 @@ def lasso_units(gram: Tensor, cross: Tensor, n_rows: int, n_kept: int) -> Lasso:
 
 
 def _path(gram: Tensor, cross: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
-    """Return the K penalties at which a coefficient comes or goes, falling, and the coefficients there, (C, K)."""
+    """Return the K penalties at which a coefficient enters or leaves, falling, and the coefficients there, (C, K)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lars_path_gram
 
-    size = gram.diagonal().max().item() or 1.0  # the library takes what is small for zero, whatever it is beside
+    size = gram.diagonal().max().item() or 1.0  # the library treats small values as zero, in absolute terms
     with warnings.catch_warnings():
-        # Units that depend on others get no coefficient, and the path ends where only rounding is left to explain.
+        # Linearly dependent units get no coefficient, and the path ends where only rounding is left to explain.
         warnings.simplefilter("ignore", ConvergenceWarning)
         penalties, _, knots = lars_path_gram(
             (cross / size).numpy(),

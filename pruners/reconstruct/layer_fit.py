@@ -1,4 +1,4 @@
-"""`LayerFit`: a layer of a smaller network, samples of its inputs, and the outputs that it shall give for them."""
+"""`LayerFit`: a layer of a smaller network, with samples of its inputs and their target outputs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["LayerFit", "sample_fits"]
 
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """A layer, and what it shall do.
+    """A layer with samples of its inputs and the target outputs.
 
     Parameters
     ----------
     reader : Reader
         The layer.
     weight, bias : Tensor
-        Its parameters; no bias where it has none of its own.
+        Its parameters; the bias is None unless it has one of its own.
     inputs : Tensor
         X, shape (rows, in * kernel), float32 on the CPU.
     target : Tensor
-        Y, shape (rows, out), float64 on the CPU; less a bias that other layers use too.
+        Y, shape (rows, out), float64 on the CPU; minus a bias that is shared with other layers.
 
-    A masked output has a target of 0, and what is fitted to that is 0.
+    A masked output has a target of 0, and its fit is 0.
     """
 
     reader: Reader
@@ -46,7 +46,7 @@ class LayerFit:
     def moments(self, n_units: int) -> tuple[Tensor, Tensor]:
         """Return ``<Z_i, Z_j>`` and ``<Z_i, Y>`` of the units' contributions; see `contribution_moments`.
 
-        From Y is taken what the channels of other groups contribute. Where the layer has a bias, means are left out.
+        The contributions of other groups' channels are subtracted from Y. If the layer has a bias, means are removed.
         """
         weight, x, y = self.weight.detach().cpu().flatten(1).double(), self.inputs.double(), self.target
         if self.bias is not None:
@@ -56,7 +56,7 @@ class LayerFit:
         return contribution_moments(x, weight, owner, n_units, y - x[:, others] @ weight[:, others].T)
 
     def columns(self, kept: Sequence[int]) -> Tensor:
-        """Return for each column of the flattened weight whether it stays when of the group the units `kept` stay."""
+        """Return for each column of the flattened weight whether it stays if the group keeps only the units `kept`."""
         owner = owners(self.reader, self.weight)
         return (owner < 0) | torch.isin(owner, torch.tensor(list(kept)))
 
@@ -84,7 +84,7 @@ def sample_fits(
     seed: int,
     who: str,
 ) -> list[LayerFit]:
-    """Sample layers of `model` and those that they imitate, in one pass; for the arguments see `sample`."""
+    """Sample layers of `model` and the layers they imitate, in one pass; see `sample` for the arguments."""
     wanted = [item for imitation in imitations for item in imitation.wanted]
     rows = sample(wanted, batches, images=images, positions=positions, seed=seed, who=who)
     fits, start = [], 0

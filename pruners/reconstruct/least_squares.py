@@ -1,4 +1,4 @@
-"""The weights of a layer that give wanted outputs for its present inputs, by least squares."""
+"""Least-squares fit of a layer's weights to target outputs for its current inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Refit:
     bias : Tensor or None
         Shape (out,), float64.
     size, before, after : float
-        On the samples: ``||Y||``, and ``||Y - Y'||`` with the weights as they were and as they are.
+        On the samples: ``||Y||``, and ``||Y - Y'||`` with the old and with the new weights.
     """
 
     weight: Tensor
@@ -32,10 +32,10 @@ class Refit:
 
 
 def refit(inputs: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None, *, ridge: float) -> Refit:
-    """Minimise ``||Y - X W^T - b||^2 + ridge * s * ||W - W_0||^2`` over W, and over b where there is one.
+    """Minimise ``||Y - X W^T - b||^2 + ridge * s * ||W - W_0||^2`` over W, and over b if there is one.
 
-    W_0 is the weight as it is, so that what the samples do not tell stays, and s the mean square length of a column
-    of X, which makes `ridge` a pure number. Without it: the solution next to W_0.
+    W_0 is the current weight, so that whatever the samples do not determine is unchanged; s is the mean squared norm of
+    a column of X, which makes `ridge` dimensionless. With `ridge` 0: the solution nearest to W_0.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def refit(inputs: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None, *
 
 
 def _solve(x: Tensor, y: Tensor, penalty: float) -> Tensor:
-    """Solve for the change: over columns or over rows, whichever are fewer."""
+    """Solve for the change of the weights, over columns or rows, whichever are fewer."""
     if not penalty:
         solution: Tensor = torch.linalg.lstsq(x, y, driver="gelsd").solution
         return solution

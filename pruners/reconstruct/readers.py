@@ -1,4 +1,4 @@
-"""The layers that read the channels of a group, as the traced graph calls them."""
+"""Find the layers that read the channels of a group, as called in the traced graph."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """The end of a residual branch: something is added to what a layer, and perhaps a BatchNorm behind it, gives.
+    """The end of a residual branch: an addition to the output of a layer, or of a BatchNorm behind it.
 
     Parameters
     ----------
     addition, shortcut : str
-        Nodes: the one that adds, and what it adds to the branch.
+        Names of nodes: the addition, and what it adds to the branch.
     norm : Node or None
         The BatchNorm between the layer and the addition.
     """
@@ -43,13 +43,13 @@ class Call:
     Parameters
     ----------
     node, reads : str
-        Nodes: the call, and its input.
+        Names of nodes: the call, and its input.
     kernel, stride, dilation : tuple of int
-        Of a convolution, one for each axis of space; empty for a linear layer.
+        One per spatial axis of a convolution; empty for a linear layer.
     padding : tuple of (int, int)
-        Zeros before and after, for each axis of space.
+        Zeros before and after, for each spatial axis.
     branch : Branch or None
-        Where the layer ends a residual branch.
+        Set if the layer ends a residual branch.
     """
 
     node: str
@@ -72,12 +72,12 @@ class Reader:
     bias : str or None
         Name of its bias.
     shared_bias : bool
-        Whether other layers use that bias too.
+        Whether other layers use this bias too.
     calls : tuple of Call
-        Several where the layer is used several times.
+        Several if the layer is used several times.
     units : tuple of tuple of int
-        ``units[unit]`` are the positions along the weight's axis 1 that belong to a unit of a group; empty where no
-        group was asked for.
+        ``units[unit]`` are the positions along the weight's axis 1 that belong to a unit of a group; empty if no group
+        was given.
     """
 
     weight: str
@@ -88,15 +88,15 @@ class Reader:
 
 
 def readers_of(graph: Graph, group: ChannelGroup) -> tuple[Reader, ...]:
-    """Find the layers that read the channels of a group, in the order in which the network calls them.
+    """Return the layers that read the channels of a group, in the order in which the network calls them.
 
-    Depthwise convolutions and normalisations only carry channels on. Products of two feature maps (attention) hold no
-    weights and are not looked at.
+    Depthwise convolutions and normalisations only pass channels on. Products of two feature maps (attention) have no
+    weights and are ignored.
 
     Raises
     ------
     MethodError
-        Something else than a plain convolution or linear layer reads the channels, or nothing that has weights.
+        Something other than a plain convolution or linear layer reads the channels, or nothing with weights does.
     """
     uses = _Uses(graph)
     positions: dict[str, list[tuple[int, ...]]] = {}
@@ -117,20 +117,20 @@ def readers_of(graph: Graph, group: ChannelGroup) -> tuple[Reader, ...]:
 
 
 def reader_named(graph: Graph, weight: str) -> Reader | None:
-    """Return the layer of a weight; None where that is not a plain convolution or linear layer."""
+    """Return the layer of a weight; None if it is not a plain convolution or linear layer."""
     uses = _Uses(graph)
     return uses.reader(weight) if uses.plain(weight) else None
 
 
 def layers_among(graph: Graph, paths: Iterable[str]) -> tuple[tuple[Reader, ...], tuple[str, ...]]:
-    """Of some parameters, find those that are factors in sums of products.
+    """Find the parameters in `paths` that are factors in sums of products.
 
     Returns
     -------
     readers : tuple of Reader
         The plain layers among them, in the order in which the network calls them.
     others : tuple of str
-        The other ones.
+        The others.
     """
     uses = _Uses(graph)
     factors = [path for path in dict.fromkeys(paths) if uses.contracted(path)]
@@ -140,14 +140,14 @@ def layers_among(graph: Graph, paths: Iterable[str]) -> tuple[tuple[Reader, ...]
 
 
 def parameters_behind(graph: Graph, plan: PruningPlan) -> Iterator[str]:
-    """Yield the parameters that read or carry channels of which a plan for the graph removes some."""
+    """Yield the parameters that read or carry channels of groups that a plan for the graph prunes."""
     for group in graph.groups:
         if plan.removed(group.name):
             yield from (member.path for member in group.members if not member.produces)
 
 
 def norm_behind(graph: Graph, call: Call) -> str | None:
-    """Return the name of the running mean of the BatchNorm that alone reads what a call gives, and only there."""
+    """Return the name of the running mean of the BatchNorm that alone reads a call's output, and nothing else."""
     node = next(node for node in graph.module.graph.nodes if node.name == call.node)
     (user, *others) = node.users
     if others or operator_name(user.target) != "batch_norm" or user.args[0] is not node or user.args[5]:
@@ -160,7 +160,7 @@ def norm_behind(graph: Graph, call: Call) -> str | None:
 
 
 class _Uses:
-    """Where the parameters of a graph meet data."""
+    """Where the parameters of a graph are combined with data."""
 
     def __init__(self, graph: Graph) -> None:
         nodes = list(graph.module.graph.nodes)
@@ -177,7 +177,7 @@ class _Uses:
                 self._data.add(node)
 
     def contracted(self, path: str) -> bool:
-        """Return whether a parameter is multiplied with data and summed, directly or after it was computed with."""
+        """Return whether a parameter is multiplied with data and summed, directly or after other operations."""
         met = (pair for fetch in self._fetches.get(path, ()) for pair in self._meets_data(fetch))
         return any(user.name in self._sums and _is_factor(user, operand) for user, operand in met)
 
@@ -206,7 +206,7 @@ class _Uses:
         return sorted(users, key=lambda node: self.order[node.name])
 
     def _meets_data(self, node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
-        """Follow a parameter to each operator that gets data too, and say as which of its operands it comes there."""
+        """Follow a parameter to each operator that also takes data; yield it with the operand that carries it."""
         for user in node.users:
             if user in self._data:
                 yield user, node

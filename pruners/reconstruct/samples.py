@@ -1,4 +1,4 @@
-"""Random positions of what layers read and give, sampled over batches of training data."""
+"""Sample inputs and outputs of layers at random positions, over batches of training data."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = ["Wanted", "patches", "sample"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wanted:
-    """Something to sample.
+    """A value to sample.
 
     Parameters
     ----------
     graph : Graph
-        Of the network that is run.
+        Trace of the network to run.
     reader : Reader
-        The layer; all that is wanted of one weight is sampled at the same positions, whatever the network.
+        The layer; everything wanted for one weight is sampled at the same positions, in every network.
     what : {"inputs", "outputs", "sum", "shortcut"}
-        The patches that the layer multiplies with its weight, of shape (rows, in * kernel); what it gives, of shape
-        (rows, out); or, of the end of a residual branch, the sum, and what the branch is added to.
+        The patches that the layer multiplies with its weight, of shape (rows, in * kernel); its outputs, of shape
+        (rows, out); or, at the end of a residual branch, the sum, and what the branch is added to.
     """
 
     graph: Graph
@@ -47,33 +47,33 @@ def sample(
 ) -> list[Tensor]:
     """Run batches through the networks and keep rows at random positions.
 
-    Memory is bounded by ``images * positions`` rows for each thing that is wanted, and one batch's feature maps.
+    Memory is bounded by ``images * positions`` rows per wanted value, plus one batch's feature maps.
 
     Parameters
     ----------
     wanted : sequence of Wanted
         Of one network, or of several that take the same inputs.
     batches : iterator of (inputs, labels)
-        Whole batches are taken until there are as many examples as asked for.
+        Whole batches are taken until there are `images` examples.
     images : int
-        Examples, over all processes.
+        Number of examples, over all processes.
     positions : int
-        Rows of each call of a layer for each example, on average: drawn evenly from all positions in a batch, without
-        replacement. A layer that gives one row for an example has that one.
+        Rows per call of a layer and example, on average: drawn uniformly from all positions in a batch, without
+        replacement. A layer with one row per example contributes that one.
     seed : int
-        Decides the positions.
+        Determines the positions.
     who : str
-        Names the caller in messages.
+        Name of the caller in messages.
 
     Returns
     -------
     list of Tensor
-        Rows for each of `wanted`, float32 on the CPU; under ``torch.distributed`` those of all processes.
+        Rows for each of `wanted`, float32 on the CPU; under ``torch.distributed`` of all processes.
 
     Raises
     ------
     MethodError
-        There are no batches, or they ended, or do not fit the network's only batch size.
+        There are no or too few batches, or they do not fit the network's only batch size.
     """
     graphs = list({id(item.graph): item.graph for item in wanted}.values())
     narrow = next((graph for graph in graphs if not graph.dynamic_batch), graphs[0])
@@ -98,7 +98,7 @@ def sample(
 
 
 def patches(value: Tensor, call: Call, picks: Tensor) -> Tensor:
-    """Return what a layer multiplies with its weight at some of its positions.
+    """Return the patches that a layer multiplies with its weight at some of its output positions.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def patches(value: Tensor, call: Call, picks: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (picks, C * kernel): a row times a row of the flattened weight is an output without bias.
+        Shape (picks, C * kernel): a row times a row of the flattened weight is an output, without its bias.
     """
     if not call.kernel:
         return value.reshape(-1, value.shape[-1])[picks]

@@ -1,3 +1,3 @@
-"""What a network goes through after the cut, and before: training, fine-tuning, evaluation."""
+"""Training, fine-tuning and evaluation of a network, before and after the cut."""
 
 __all__: list[str] = []

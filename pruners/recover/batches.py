@@ -1,4 +1,4 @@
-"""Batches in an order that only the seed and the epoch decide."""
+"""Batches in an order determined by the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _Batch = tuple[Tensor, Tensor]
 
 @runtime_checkable
 class _Batched(Protocol):
-    """A data set that gives a whole batch at once: one indexing call instead of one for each example."""
+    """A data set that gives a whole batch at once: one indexing call instead of one per example."""
 
     def batch(self, indices: Sequence[int]) -> _Batch: ...
 
 
 class _Fetch(Dataset[Any]):
-    """Hands DataLoader whole batches, by the fastest way that the data set offers."""
+    """Gives DataLoader whole batches, in the fastest way the data set offers."""
 
     def __init__(self, data: Dataset[Any]) -> None:
         self._data = data
@@ -69,7 +69,7 @@ def _length(data: Dataset[Any]) -> int:
 
 
 def n_batches(data: Dataset[Any], batch_size: int) -> int:
-    """Count the batches of one shuffled epoch: the last, smaller one is left out where there are others."""
+    """Count the batches of one shuffled epoch; a smaller last batch is dropped unless it is the only one."""
     return max(1, _length(data) // batch_size)
 
 
@@ -80,23 +80,23 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator of the CPU while the block runs; afterwards it is what it was."""
+    """Seed torch's CPU generator while the block runs, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 class EndlessBatches:
-    """Shuffled training batches, epoch after epoch; which ones, and how they are augmented, the seed alone decides.
+    """Shuffled training batches, epoch after epoch; order and augmentation depend on the seed alone.
 
     Parameters
     ----------
     data : Dataset
-        As `epoch_batches` has it.
+        As for `epoch_batches`.
     batch_size : int
-        Examples of a batch.
+        Examples per batch.
     seed : int
-        Decides all.
+        Determines order and augmentation.
     """
 
     def __init__(self, data: Dataset[Any], *, batch_size: int, seed: int) -> None:
@@ -114,14 +114,14 @@ class EndlessBatches:
         seed = epoch_seed(self._seed, epoch)
         if number == 0:
             self._epoch = self._opened(epoch, 0)
-        # Images are augmented by torch's own generator, which others draw from, too.
+        # Augmentation draws from torch's global generator, as other code does.
         with seeded(epoch_seed(seed, number)):
             batch = next(self._epoch)
         self._next += 1
         return batch
 
     def skip(self, n: int) -> None:
-        """Leave out the next `n` batches, without loading them."""
+        """Skip the next `n` batches, without loading them."""
         self._next += n
         self._epoch = self._opened(*divmod(self._next, n_batches(self._data, self._batch_size)))
 
@@ -145,13 +145,13 @@ def epoch_batches(
     Parameters
     ----------
     data : Dataset
-        Of (float32 Tensor of shape (C, H, W), int), or with an image in the place of the label.
+        Of (float32 Tensor of shape (C, H, W), int), or with an image instead of the label.
     batch_size : int
-        Examples of one update over all processes; each process gets its share of every batch.
+        Examples per update, over all processes; each process gets its share of every batch.
     seed, epoch : int
-        Decide the order.
+        Determine the order.
     start : int
-        Batches that are left out at the beginning.
+        Number of batches to skip at the beginning.
     rank, world_size : int
         Which share this process gets.
     num_workers : int
@@ -160,8 +160,8 @@ def epoch_batches(
     Yields
     ------
     tuple of Tensor
-        Images of shape (B, C, H, W) and labels of shape (B,), or target images. The last, smaller batch is dropped
-        where there are others: statistics of BatchNorm over a handful of examples do harm.
+        Images of shape (B, C, H, W) and labels of shape (B,), or target images. A smaller last batch is dropped unless
+        it is the only one: BatchNorm statistics over a handful of examples do harm.
     """
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     order = torch.randperm(_length(data), generator=generator).tolist()

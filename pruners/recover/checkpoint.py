@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, hold no pickle, and go with one network and one set of settings."""
+"""Checkpoints that are never half-written, and belong to one network and one set of settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fingerprint", "read", "write"]
 
 
 def fingerprint(model: nn.Module, settings: dict[str, Any], n_examples: int, n_processes: int = 1) -> dict[str, str]:
-    """Hash what a checkpoint must agree with: one hash for each, so that a difference can be named."""
+    """Hash each item that a checkpoint must match, separately, so that a mismatch can be named."""
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -37,7 +37,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def read(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:
-    """Read the checkpoint at `path`, or None when there is none.
+    """Return the checkpoint at `path`, or None if there is none.
 
     Raises
     ------

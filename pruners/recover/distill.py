@@ -1,4 +1,4 @@
-"""Knowledge distillation: the pruned network learns from the labels and from what the dense one says."""
+"""Knowledge distillation: the pruned network learns from the labels and from the dense network's outputs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["Distillation"]
 
 
 class Distillation:
-    """Cross-entropy with the labels, and with the softened answers of a teacher.
+    """Cross-entropy with the labels, plus the divergence from the softened outputs of a teacher.
 
     ``(1 - weight) * CE(z, y) + weight * T^2 * KL(softmax(z_teacher / T) || softmax(z / T))``, both averaged over the
     batch. The factor T^2 keeps the size of the second term's gradient when T changes (section 2.1 of the paper).
-    Training with it takes one more pass through the teacher for each batch.
+    Training with it takes one extra pass through the teacher per batch.
 
     Parameters
     ----------
     teacher : Module
-        Maps images to class scores, as the network that learns; usually the dense network. It is copied, and never
-        trained: evaluation mode, no gradients, under the autocast of the training.
+        Maps images to class scores, like the network being trained; usually the dense network. It is copied and never
+        trained: it runs in evaluation mode, without gradients, under the training's autocast.
     temperature : float
-        T, above 0. The default is a habit of later work, not the paper's.
+        T, above 0. The default is a convention of later work, not the paper's.
     weight : float
-        Of the teacher, in [0, 1]; 0 is cross-entropy alone. The paper found a considerably lower weight on the labels
-        best; the number is a habit too.
+        Weight of the teacher's term, in [0, 1]; 0 is cross-entropy alone. The paper found a considerably lower weight
+        on the labels best; the number is a convention too.
 
     Raises
     ------
     TrainingError
-        A temperature or a weight that is none; when called, targets that are not classes, or a teacher that gives other
-        scores than the network.
+        The temperature or the weight is out of range; when called, the targets are not classes, or the teacher's scores
+        differ in shape from the network's.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Distillation:
 
         fit(compact, train, validation, settings, objective=Distillation(dense, temperature=4.0, weight=0.9))
 
-    and in a loop of one's own ``loss = objective(compact(images), images, labels)``.
+    and in your own loop ``loss = objective(compact(images), images, labels)``.
 
     References
     ----------

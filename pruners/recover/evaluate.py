@@ -19,7 +19,7 @@ __all__ = ["Evaluation", "evaluate", "sum_scores"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a network does on a data set.
+    """Score and loss of a network on a data set.
 
     Parameters
     ----------
@@ -28,12 +28,11 @@ class Evaluation:
     score : float
         Mean over the examples: the share whose largest output is their label, in [0, 1], or the peak signal-to-noise
         ratio in dB; see `pruners.recover.losses.score_each`. Papers on restoration give the ratio of whole images,
-        often of the luminance alone and with shaved borders: figures of examples that are pieces of images cannot be
-        compared with theirs.
+        often of the luminance alone and with cropped borders; scores of image patches are not comparable with theirs.
     loss : float
         Mean cross-entropy in nats, without label smoothing, or mean error of all pixels.
     n : int
-        Examples.
+        Number of examples.
     """
 
     metric: Metric
@@ -61,11 +60,11 @@ def evaluate(
     data : Dataset
         Of (Tensor, int), or of (Tensor, Tensor) with images in [0, 1] as targets.
     metric : {"accuracy", "psnr"}
-        What fits the targets.
+        Metric that fits the targets.
     loss : {"cross-entropy", "l1", "mse"}, optional
-        Which loss is told; default: cross-entropy for classes, l1 for images.
+        Loss to report; default: cross-entropy for classes, l1 for images.
     batch_size : int
-        Does not change the result but for rounding.
+        Changes the result only by rounding.
     channels_last : bool
         Memory format of the images.
     num_workers : int
@@ -74,7 +73,7 @@ def evaluate(
     Raises
     ------
     TrainingError
-        A loss that does not fit the metric, or images of another shape than their targets.
+        The loss does not fit the metric, or images and their targets differ in shape.
     """
     batches = ordered_batches(data, batch_size=batch_size, num_workers=num_workers)
     sums = sum_scores(model, batches, metric=metric, loss=loss_of(metric, loss), channels_last=channels_last)
@@ -83,7 +82,7 @@ def evaluate(
 
 
 def sum_scores(model: nn.Module, batches: Any, *, metric: Metric, loss: Loss, channels_last: bool) -> Tensor:
-    """Sum over `batches`: Tensor of shape (3,), float64: scores, losses, examples."""
+    """Return the sums of scores, losses and examples over `batches`: float64 Tensor of shape (3,)."""
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     layout = torch.channels_last if channels_last else torch.contiguous_format

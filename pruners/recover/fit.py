@@ -1,9 +1,9 @@
 """An ordinary training loop, with a checkpoint after each epoch and exact resume.
 
-The engine below it is Lightning Fabric: it moves the module to the device, casts, scales and averages gradients, and so
-takes the same loop to many GPUs and machines (torchrun, or any launcher that sets its variables), and nothing else.
-Accelerate would serve as well; its own checkpoints pickle random states and schedulers,
-and it brings a hub client along, which a tool that never downloads does not need.
+It runs on Lightning Fabric, which moves the module to the device, casts, scales and averages gradients, and does
+nothing else, so that the same loop runs on many GPUs and machines (torchrun, or any launcher that sets its variables).
+Accelerate would serve as well, but its checkpoints pickle random states and schedulers, and it brings along a hub
+client, which a tool that never downloads does not need.
 
 Resume is exact without storing random states: each epoch seeds torch, and the order of the examples, from
 (seed, epoch).
@@ -40,7 +40,7 @@ __all__ = ["Epoch", "History", "Objective", "TrainProgress", "fit"]
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _LOOK_EVERY = 20
-"""Updates between two looks at the loss: a look waits for the device."""
+"""Updates between two reads of the loss, each of which waits for the device."""
 
 
 def fit(
@@ -60,33 +60,33 @@ def fit(
     Parameters
     ----------
     model : Module
-        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes), or to images. It ends in its former mode
-        and on its former device.
+        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes), or to images. Its mode and its device are
+        restored at the end.
     train, validation : Dataset
-        Of (float32 Tensor of shape (C, H, W), int), or with an image in [0, 1] in the place of the label. Validation
-        never trains; it is reported, and decides which epoch's weights stay when ``settings.keep`` is "best".
+        Of (float32 Tensor of shape (C, H, W), int), or with an image in [0, 1] instead of the label. Validation data is
+        never trained on; it is reported, and decides which epoch's weights are kept when ``settings.keep`` is "best".
     settings : TrainSettings
         Epochs, rates, loss and precision; see `pruners.recover.settings.TrainSettings`.
     metric : {"accuracy", "psnr"}
-        What fits the targets.
+        Metric that fits the targets.
     gate : Gate, optional
-        Attached to the model: its penalty, its own updates, and its word that the training is done. The epoch in which
-        it says so ends there and is the last.
+        Attached to the model: it adds its penalty, makes its own updates, and can end the training. The epoch in which
+        it does so ends there and is the last.
     objective : Objective, optional
-        Minimised in the place of the settings' loss; see `pruners.recover.distill`. It has the label smoothing to
-        itself.
+        Minimised instead of the settings' loss; see `pruners.recover.distill`. Label smoothing is then up to the
+        objective.
     checkpoints : Path, optional
-        Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
-        the same weights, bit for bit, as a call that was never interrupted.
+        Folder of the checkpoint; a second call with the same folder resumes after the last finished epoch and ends with
+        the same weights, bit for bit, as an uninterrupted call.
     progress : TrainProgress, optional
-        Hears of updates and epochs; see `TrainProgress`.
+        Notified of updates and epochs; see `TrainProgress`.
 
     Raises
     ------
     TrainingError
         The loss is not finite or does not fit the targets, a checkpoint is broken or belongs to something else, the
-        device cannot do the precision, "best" was asked for without validation data, or the batch cannot be shared
-        evenly by the processes of a launcher.
+        device does not support the precision, "best" is requested without validation data, or the batch cannot be
+        divided evenly among the processes of a launcher.
     """
     if objective is not None and settings.label_smoothing:
         raise TrainingError("label_smoothing is of cross-entropy; an objective smooths labels by itself")
@@ -102,7 +102,7 @@ def _fabric(settings: TrainSettings, *, gated: bool) -> Fabric:
         raise TrainingError(
             f"{world} processes cannot share batches of {settings.batch_size} evenly; take a multiple of {world}"
         )
-    # A gate may rest for a while: its parameters then get no gradient, which DDP has to look for.
+    # A gate may be idle for a while: its parameters then get no gradient, and DDP has to look for such ones.
     shared = "ddp_find_unused_parameters_true" if gated else "ddp"
     fabric = Fabric(
         accelerator="auto",

@@ -1,4 +1,4 @@
-"""Bias folding: what removed channels gave on average is added to the biases behind them."""
+"""Bias folding: the mean contribution of removed channels is added to the biases of the layers that read them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class FoldedBias:
     weight : str
         Name of its weight.
     into : str
-        Name of what took their mean: its bias, or the running mean of the BatchNorm behind it.
+        Name of the tensor that absorbed their mean: its bias, or the running mean of the BatchNorm behind it.
     shift : float
-        Mean size of what its outputs were shifted by.
+        Mean absolute shift of its outputs.
     """
 
     weight: str
@@ -58,10 +58,10 @@ class BiasFolding:
     layers : tuple of FoldedBias
         In the order of the network.
     left : tuple of str
-        Weights that lost inputs and have neither a bias of their own nor a BatchNorm behind them, or are of no plain
-        convolution or linear layer.
+        Weights that lost inputs and have neither a bias of their own nor a BatchNorm behind them, or do not belong to a
+        plain convolution or linear layer.
     examples : int
-        That the means are taken over, of all processes.
+        Number of examples the means are taken over, across all processes.
     lr : None
         Learning rate: no weight is trained.
     """
@@ -84,12 +84,12 @@ def fold_bias(
     *,
     n_batches: int = 16,
 ) -> BiasFolding:
-    """Add what the removed channels gave on average to the layers that read them, in place.
+    """Add the mean contribution of removed channels to the layers that read them, in place.
 
-    A channel whose filter is all but zero still gives a constant: its bias, or the shift of its BatchNorm, through
-    the activation. Cutting it takes that constant away; here it becomes part of the next layer's bias. For constant
-    channels this is exact, but at borders that are padded with zeros; for others it leaves what varies. Each layer's
-    mean is that of the dense network, taken in one pass over the batches. Least squares fit the same and more
+    A channel whose filter is almost zero still outputs a constant: its bias, or the shift of its BatchNorm, through the
+    activation. Cutting it removes that constant; here it becomes part of the next layer's bias. For constant channels
+    this is exact except at zero-padded borders; for others the varying part stays lost. Each layer's mean is that of
+    the dense network, taken in one pass over the batches. Least squares fit the same and more
     (`pruners.recover.reconstruct`): use one of the two.
 
     Parameters
@@ -98,20 +98,20 @@ def fold_bias(
         The network that `plan` was made for; not modified.
     compact : Module
         Cut by `plan`, from `dense` or from a trained copy. Biases of plain convolutions and linear layers are changed,
-        or where they have none the running mean of the BatchNorm behind.
+        or, where they have none, the running mean of the BatchNorm behind them.
     plan : PruningPlan
-        What the compact network has lost.
+        The plan `compact` was cut by.
     batches : iterable of (inputs, labels)
         Of the training data.
     n_batches : int
-        How many are taken at most.
+        Maximum number of batches.
 
     Raises
     ------
     PlanError
         The plan was made for another network.
     MethodError
-        There are no batches, or no layer that lost inputs can take a constant.
+        There are no batches, or no layer that lost inputs can absorb a constant.
     """
     if n_batches < 1:
         raise MethodError(f"{_WHO}: means are taken over 1 batch or more, got n_batches={n_batches}")
@@ -136,7 +136,7 @@ def fold_bias(
         means, examples = reduce_means([one.mean() for one in lost], examples)
         for one, mean in zip(lost, means, strict=True):
             into = tensor_named(compact, one.into)
-            sign = 1 if one.into == one.reader.bias else -1  # a running mean is taken off
+            sign = 1 if one.into == one.reader.bias else -1  # a running mean is subtracted
             into.add_(sign * mean.to(into))
     return BiasFolding(
         layers=tuple(
@@ -150,7 +150,7 @@ def fold_bias(
 
 @dataclass(eq=False, slots=True)
 class _Lost:
-    """What a layer of the dense network makes of the inputs that it loses, summed over positions."""
+    """Output of a layer of the dense network for the inputs that it loses, summed over positions."""
 
     reader: Reader
     into: str
@@ -183,7 +183,7 @@ class _Lost:
 
 
 def _sink(graph: Graph, reader: Reader) -> str | None:
-    """Name the bias or running mean that can take a constant that the layer gave."""
+    """Return the name of the bias or running mean that can absorb a constant of the layer's output."""
     if reader.bias is not None:
         return None if reader.shared_bias else reader.bias
     return norm_behind(graph, reader.calls[0]) if len(reader.calls) == 1 else None

@@ -1,4 +1,4 @@
-"""What a training is told, and what it reports: its objective, its epochs, and who hears of them."""
+"""Interfaces of training: its objective, the records of its epochs, and progress callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Epoch", "History", "Objective", "TrainProgress"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one epoch did.
+    """Results of one epoch.
 
     Parameters
     ----------
@@ -23,13 +23,13 @@ class Epoch:
     lr : float
         Learning rate of the last update.
     metric : {"accuracy", "psnr"}
-        What the scores are; more is better.
+        What the scores are; higher is better.
     train_loss, train_score : float
         Over the epoch's batches, while the weights changed; the loss includes label smoothing.
     validation_loss, validation_score : float or None
         After the epoch; None without validation data.
     seconds : float
-        Of training, validation left out.
+        Training time, without validation.
     """
 
     epoch: int
@@ -44,7 +44,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """All epochs of a training, which epoch's weights the network ended with (counts from 1), the largest lr."""
+    """All epochs of a training, the epoch whose weights were kept (counts from 1), and the largest lr."""
 
     epochs: tuple[Epoch, ...]
     kept_epoch: int
@@ -56,7 +56,7 @@ class History:
 
 
 class Objective(Protocol):
-    """What a training minimises in the place of the settings' loss."""
+    """What a training minimises instead of the settings' loss."""
 
     def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; runs under the training's autocast.
@@ -64,20 +64,20 @@ class Objective(Protocol):
         Parameters
         ----------
         outputs : Tensor
-            What the network gave for `images`, in float32.
+            The network's outputs for `images`, in float32.
         images, labels : Tensor
             On the network's device.
         """
 
     def to_json(self) -> dict[str, Any]:
-        """Return all that it depends on: a checkpoint goes on with the objective that it was made with only."""
+        """Return everything it depends on: a checkpoint resumes only with the objective it was made with."""
 
 
 class TrainProgress(Protocol):
-    """Who wants to know how a training goes on."""
+    """Callbacks for the progress of a training."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Update `step` of `steps` of `epoch` (both count from 1) is done; called every few updates."""
+        """Handle the end of update `step` of `steps` in `epoch` (both count from 1); called every few updates."""
 
     def epoch(self, row: Epoch) -> None:
-        """Hear of an epoch that is done, or was found done in a checkpoint."""
+        """Handle the end of an epoch, or an epoch found finished in a checkpoint."""

@@ -21,7 +21,7 @@ def loss_function(loss: Loss, label_smoothing: float = 0.0) -> Callable[[Tensor,
     Raises
     ------
     TrainingError
-        When called: images of another shape than their targets.
+        When called: images and their targets differ in shape.
     """
 
     def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -46,14 +46,14 @@ def score_each(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
             ``10 log10(1 / mean((clamp(output, 0, 1) - target)^2))`` in dB, over all pixels and channels of one
             example, with values in [0, 1]; at most 100.
     outputs : Tensor of shape (B, n_classes) or (B, C, H, W)
-        Of the network.
+        Outputs of the network.
     targets : Tensor of shape (B,) or that of `outputs`
         Labels, or images in [0, 1].
 
     Raises
     ------
     TrainingError
-        Images of another shape than their targets.
+        Images and their targets differ in shape.
     """
     if metric == "accuracy":
         return (outputs.argmax(1) == targets).double()

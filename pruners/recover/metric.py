@@ -1,4 +1,4 @@
-"""What a network is judged by and what it is trained by, for classes and for images. Imports no torch."""
+"""Metrics and training losses, for classes and for images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pruners.errors import TrainingError
 __all__ = ["Loss", "Metric", "loss_of"]
 
 Metric: TypeAlias = Literal["accuracy", "psnr"]
-"""More is better for both: the share of right classes in [0, 1], or the peak signal-to-noise ratio of images in dB."""
+"""Higher is better for both: share of right classes in [0, 1], or the peak signal-to-noise ratio of images in dB."""
 
 Loss: TypeAlias = Literal["cross-entropy", "l1", "mse"]
 """Of class scores in nats; mean absolute or mean squared error of images."""
@@ -19,12 +19,12 @@ _TARGETS: dict[Metric, str] = {"accuracy": "classes", "psnr": "images"}
 
 
 def loss_of(metric: Metric, asked: Loss | None, label_smoothing: float = 0.0) -> Loss:
-    """Return the loss that a training minimises: the one asked for, else cross-entropy for classes and l1 for images.
+    """Return the loss that a training minimises: the requested one, else cross-entropy for classes and l1 for images.
 
     Raises
     ------
     TrainingError
-        It does not fit the targets, or labels are to be smoothed where there are none.
+        It does not fit the targets, or label smoothing is set without labels.
     """
     fitting = _FITTING[metric]
     if asked is not None and asked not in fitting:

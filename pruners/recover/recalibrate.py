@@ -32,7 +32,7 @@ class Recalibration:
     layers : int
         BatchNorms with new statistics.
     batches, examples : int
-        That they are averages over, on this process.
+        What the statistics are averaged over, on this process.
     reason : str
         Why nothing was done; empty when something was.
     lr : None
@@ -51,10 +51,10 @@ class Recalibration:
 
 
 def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, n_batches: int = 100) -> Recalibration:
-    """Estimate the mean and variance of every BatchNorm anew, in place, by forward passes alone.
+    """Re-estimate the mean and variance of every BatchNorm in place, by forward passes alone.
 
     Each BatchNorm normalises by its batch and averages the batches' statistics evenly (what torch calls
-    ``momentum=None``); everything else runs in evaluation mode, so that Dropout and the like disturb nothing. Modes and
+    ``momentum=None``); everything else runs in evaluation mode, so that Dropout and the like have no effect. Modes and
     momenta are restored. Under ``torch.distributed`` the statistics of the processes are averaged.
 
     Parameters
@@ -64,12 +64,12 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, n
     batches : iterable of (inputs, labels)
         Of the training data: shuffled, and large, as the statistics are those of single batches.
     n_batches : int
-        How many are taken at most.
+        Maximum number of batches.
 
     Raises
     ------
     TrainingError
-        There are no batches, or a batch has one value a channel. The statistics are then what they were.
+        There are no batches, or a batch has one value per channel. The statistics are then unchanged.
     """
     if n_batches < 1:
         raise TrainingError(f"statistics of BatchNorm are estimated on 1 batch or more, got n_batches={n_batches}")
@@ -95,7 +95,7 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, n
 
 
 class _NormsOfModules:
-    """The BatchNorms among a network's modules: SyncBatchNorm and other people's subclasses too."""
+    """The BatchNorms among a network's modules: SyncBatchNorm and third-party subclasses included."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -139,7 +139,7 @@ class _NormsOfGraph:
 
 
 class _ByBatch(fx.Interpreter):
-    """Lets the BatchNorms of an evaluation graph normalise by the batch, and move their statistics by `share`."""
+    """Lets the BatchNorms of an evaluation graph normalise by the batch, and update their statistics by `share`."""
 
     def __init__(self, module: fx.GraphModule, share: float) -> None:
         super().__init__(module)

@@ -1,4 +1,4 @@
-"""Least-squares reconstruction: the layers that lost inputs are fitted to what they computed in the dense network."""
+"""Least-squares reconstruction: layers that lost inputs are fitted to their outputs in the dense network."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class FittedLayer:
     weight : str
         Name of its weight.
     rows : int
-        Samples.
+        Number of samples.
     error_before, error_after : float
-        ``||Y - Y'|| / ||Y||`` on the samples, Y what the dense network's layer gives.
+        ``||Y - Y'|| / ||Y||`` on the samples, with Y the outputs of the layer in the dense network.
     """
 
     weight: str
@@ -52,7 +52,7 @@ class Reconstruction:
     layers : tuple of FittedLayer
         In the order of the network.
     left : tuple of str
-        Weights that lost inputs and were left as they are, as they are of no plain convolution or linear layer.
+        Weights that lost inputs but were left unchanged, as they do not belong to a plain convolution or linear layer.
     lr : None
         Learning rate: no weight is trained by gradients.
     """
@@ -80,9 +80,9 @@ def reconstruct(
 ) -> Reconstruction:
     """Compensate any choice of channels: fit the compact network's weights in place, layer by layer, without training.
 
-    Each layer that lost inputs is fitted by least squares to what it gives in the dense network, for the inputs that it
-    gets in the compact one as it is by then. This is the second step of He et al. 2017 by itself
-    (`pruners.methods.regression`); AMC (He et al., ECCV 2018) uses it so too.
+    Each layer that lost inputs is fitted by least squares to its outputs in the dense network, from the inputs it gets
+    in the compact one as fitted so far. This is the second step of He et al. 2017 by itself
+    (`pruners.methods.regression`); AMC (He et al., ECCV 2018) uses it the same way.
 
     Parameters
     ----------
@@ -92,19 +92,19 @@ def reconstruct(
         Cut by `plan`, from `dense` or from a trained copy. Only weights, and biases where there are any, of plain
         convolutions and linear layers are changed.
     plan : PruningPlan
-        What the compact network has lost.
+        The plan `compact` was cut by.
     batches : iterable of (inputs, labels)
-        Of the training data; gone through again from its start where it ends (a list, a DataLoader), or endless.
+        Of the training data; restarted when it ends (a list, a DataLoader), or endless.
     images : int
-        Examples that each layer is fitted on.
+        Number of examples each layer is fitted on.
     positions : int
-        Positions of a layer's output for each example, on average.
+        Positions of a layer's output per example, on average.
     ridge : float
-        Keeps the weights near what they are, and the fit stable; see `pruners.reconstruct.least_squares.refit`.
+        Keeps the weights near their current values, and the fit stable; see `pruners.reconstruct.least_squares.refit`.
     residual : bool
-        Whether the last layer of a residual branch makes up for what the shortcut lost.
+        Whether the last layer of a residual branch compensates for what the shortcut lost.
     seed : int
-        Decides the positions.
+        Determines the positions.
 
     Raises
     ------

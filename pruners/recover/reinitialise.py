@@ -1,4 +1,4 @@
-"""Draw all parameters of a network anew: where a method, or a control, trains from scratch."""
+"""Reinitialise all parameters of a network, for a method or a control that trains from scratch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["reinitialise_"]
 
 
 def reinitialise_(network: nn.Module, seed: int, initialise: Callable[[nn.Module], None] | None = None) -> None:
-    """Let every layer draw its parameters as its class does (``reset_parameters``), in place and seeded.
+    """Reinitialise every layer as its class does (``reset_parameters``), in place and seeded.
 
-    Statistics of BatchNorm start anew too. A network whose own code drew its weights in another way gets those of its
-    layers' classes, unless that code is handed in.
+    BatchNorm statistics are reset too. A network whose own code initialises its weights differently gets the defaults
+    of its layers' classes, unless that code is passed in.
 
     Parameters
     ----------
     network : Module
         Any module on any device; the caller's random state is left as it was.
     seed : int
-        Decides what is drawn.
+        Seed of the random draws.
     initialise : callable, optional
-        ``initialise(network)`` draws in place after the layers did, from torch's global generator: as the network was
-        drawn in the first place. Has the last word on every parameter, and is all that draws those of modules without
+        ``initialise(network)`` draws in place after the layers did, from torch's global generator, as the network was
+        first initialised. It can overwrite every parameter, and alone draws those of modules without
         ``reset_parameters``.
 
     Raises
@@ -52,7 +52,7 @@ def reinitialise_(network: nn.Module, seed: int, initialise: Callable[[nn.Module
             left |= {f"{path}.{name}".lstrip("."): (item, item.detach().clone()) for name, item in own.items()}
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
         torch.manual_seed(seed)
-        # Inner layers first: what a module says of the layers in it holds.
+        # Inner layers first, so that a module can overwrite the layers in it.
         for reset in reversed(layers):
             reset()
         if initialise is not None:

@@ -1,9 +1,9 @@
 """Training the compact network from scratch: for how many epochs, and from which weights. Imports no torch.
 
-Scratch-E and Scratch-B of Liu et al. 2019 ask what the weights that pruning kept are worth: the same compact network is
-drawn anew and trained for as many *epochs* as the dense one, or for as much *computation*. The learning rate is that of
-the dense network's training in both. Fine-tuning, which they are compared with, uses a smaller one, and how small
-decides who wins (Wang et al. 2023): results are to be read with `TrainSettings.lr` beside them.
+Scratch-E and Scratch-B of Liu et al. 2019 ask what the weights kept by pruning are worth: the same compact network is
+reinitialised and trained for as many *epochs* as the dense one, or for as much *computation*. Both use the learning
+rate of the dense network's training. Fine-tuning, which they are compared with, uses a smaller one, and how small
+decides which wins (Wang et al. 2023): read results together with `TrainSettings.lr`.
 
 The rules are those of the authors' code. Their recipes: CIFAR, SGD with lr 0.1 divided by 10 at 50 % and 75 % of 160
 epochs, batches of 64; ImageNet, 90 epochs, lr 0.1 divided by 10 at each third, batches of 256; momentum 0.9 and weight
@@ -42,11 +42,11 @@ def scratch_b(
     ======== ======================================================= ==================================================
     rule     epochs, with ``r = dense / compact``                    milestones of a step schedule
     ======== ======================================================= ==================================================
-    cifar    ``int(epochs * r)``, however many that are              at the same shares of the training, rounded down
+    cifar    ``int(epochs * r)``, without an upper limit             at the same shares of the training, rounded down
     imagenet ``int(epochs * r)``, and ``2 * epochs`` where r >= 2    each ``int(new epochs / 3)`` epochs
     ======== ======================================================= ==================================================
 
-    Neither counts the fine-tuning that the pruned network gets besides; `budget_matched` does. Where the number of
+    Neither counts the fine-tuning that the pruned network gets in addition; `budget_matched` does. Where the number of
     epochs is not a multiple of 3, the imagenet rule divides the rate a third time for the last one or two epochs, as
     the authors' code does.
 
@@ -101,23 +101,23 @@ def budget_matched(settings: TrainSettings, *, dense: float, compact: float, fin
 
 
 def reinitialised(model: nn.Module, seed: int, initialise: Callable[[nn.Module], None] | None = None) -> nn.Module:
-    """Return a copy of `model` whose parameters are drawn anew; see `pruners.recover.reinitialise`.
+    """Return a copy of `model` with reinitialised parameters; see `pruners.recover.reinitialise`.
 
     Parameters
     ----------
     model : Module
-        The compact network; not modified. One in graph form has no layers that could draw anything: take the plan to
-        a dense network that was drawn with another seed instead (`pruners.surgery.apply`).
+        The compact network; not modified. One in graph form has no layers to reinitialise: apply the plan to a dense
+        network initialised with another seed instead (`pruners.surgery.apply`).
     seed : int
-        Decides what is drawn.
+        Seed of the random draws.
     initialise : callable, optional
         ``initialise(network)`` as the network's own code draws its weights; without it the layers' classes decide. The
-        authors draw by He's rule.
+        authors use He initialisation.
 
     Raises
     ------
     TrainingError
-        A parameter that nothing draws; the message names it.
+        Nothing draws some parameter; the message names it.
     """
     from pruners.modules.copies import copy_of
     from pruners.recover.reinitialise import reinitialise_

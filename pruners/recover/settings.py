@@ -1,4 +1,4 @@
-"""How a network is trained. Imports no torch: recipes are read without it."""
+"""Settings of a training. Imports no torch, so that recipes can be read without it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: PositiveInt
-    batch_size: PositiveInt = Field(128, description="examples of one update, over all processes")
-    lr: PositiveFloat = Field(0.1, description="the largest learning rate, reached after warm-up")
+    batch_size: PositiveInt = Field(128, description="examples per update, over all processes")
+    lr: PositiveFloat = Field(0.1, description="peak learning rate, reached after warm-up")
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only")
     nesterov: bool = Field(True, description="SGD only")
@@ -40,7 +40,7 @@ class TrainSettings(BaseModel):
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="cosine ends at 0")
     milestones: tuple[PositiveInt, ...] = Field((), description="epochs at which 'step' multiplies by gamma")
     gamma: float = Field(0.1, gt=0, lt=1)
-    warmup_epochs: NonNegativeFloat = Field(0.0, description="the rate rises linearly from 0 over so many epochs")
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="the rate rises linearly from 0 over this many epochs")
     loss: Loss | None = Field(None, description="default: cross-entropy for classes, l1 for images")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of classes")
     clip_norm: PositiveFloat | None = Field(None, description="largest l2 norm of the gradient; None: not clipped")

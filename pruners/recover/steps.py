@@ -1,4 +1,4 @@
-"""A few updates between two removals of an iterative method."""
+"""Short training between two removals of an iterative method."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def train_steps(
 ) -> None:
     """Update `model` in place by SGD in training mode; its mode is restored.
 
-    The optimizer starts afresh: the parameters are others after each removal.
+    The optimizer starts afresh, as each removal leaves different parameters.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""What every pruning method promises, as functions that anyone's method can be held to.
+"""Checks of what every pruning method promises, for the test suite of any method.
 
-`run` prunes one small network; each function of `PROMISES` takes that `MethodRun` and raises `AssertionError` when a
-promise does not hold. `CLASS_PROMISES` hold before anything is pruned. A network without the layers that a method
-`needs_layers` of is skipped (`unittest.SkipTest`), if the method's refusal says so.
+`run` prunes one small network; each function of `PROMISES` takes that `MethodRun` and raises `AssertionError` if its
+promise does not hold. `CLASS_PROMISES` are checked before anything is pruned. A network that lacks the layers that a
+method needs (`needs_layers`) is skipped (`unittest.SkipTest`), if the method's error says so.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""The promises of a method's class, which hold before anything is pruned: messages, descriptions, ratios."""
+"""Checks of a method's class, before anything is pruned: messages, descriptions, ratios."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unknown_setting_is_refused(method: str) -> None:
 
 
 def missing_data_is_said(method: str) -> None:
-    """Check that a method that needs data says so before it does anything; one that does not works without."""
+    """Check that a method that needs data says so before it does anything, and that others work without data."""
     task = make_task(make_network("plain"), batches=None, loss=None, train=None)
     if method_class(method).needs_data:
         _refuses(MethodError, method, "batches", task=task)
@@ -40,7 +40,7 @@ def missing_data_is_said(method: str) -> None:
 
 
 def unreachable_target_is_refused(method: str) -> None:
-    """Check that a target below the floors is an error that says how far one can get."""
+    """Check that a target below the floors is an error that says what can be reached."""
     task = make_task(make_network("plain"), target=Target(of="params", kept_fraction=1e-4))
     _refuses(TargetError, method, "is left", task=task)
 
@@ -60,7 +60,7 @@ def nothing_to_prune_is_said(method: str) -> None:
 
 
 def ratios_are_followed(method: str) -> None:
-    """Check that with ratios each named group keeps ``floor(n_units * (1 - ratio))`` units and the others all."""
+    """Check that with ratios each named group keeps ``floor(n_units * (1 - ratio))`` units, and others all."""
     target = Target(of="ratios", ratios={"conv": 0.3, "hidden": 0.5})
     task = make_task(make_network("plain"), target=target, constraints=Constraints())
     kept = prune_or_skip(method, {}, task).plan.kept

@@ -107,7 +107,7 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
     "depthwise": _Depthwise,
     "concat": _Concat,
 }
-"""Small networks, each with another way of coupling channels; inputs of shape (batch, 3, 8, 8), 5 classes."""
+"""Small networks, each coupling channels in a different way; inputs of shape (batch, 3, 8, 8), 5 classes."""
 
 
 def make_network(name: str) -> nn.Module:
@@ -149,7 +149,7 @@ def _train(model: nn.Module, n_updates: int) -> None:
 
 
 class RandomFit:
-    """Trains on the task's random data; keeps checkpoints where it has a folder."""
+    """Trains on the task's random data; saves checkpoints if it has a folder."""
 
     def __init__(self, folder: Path | None = None, progress: TrainProgress | None = None) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The promises of one pruned network: functions of a `MethodRun` that raise where one does not hold."""
+"""Checks of one pruned network: functions of a `MethodRun` that raise if a promise does not hold."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class MethodRun:
     method : str
         Registered name.
     settings : Mapping
-        Of the method.
+        Settings of the method.
     task : PruningTask
-        What it was asked.
+        The task it was given.
     before : Mapping of str to Tensor
         The model's state before it was pruned.
     pruned : Pruned
-        What it gave back.
+        Its result.
     graph : Graph
         Trace of the task's model.
     epochs : int
-        For which it trained, all trainings together.
+        Epochs trained, over all its trainings.
     steps_kept : int
-        How often it had the task's keeper keep what it has done.
+        How often it saved its progress with the task's keeper.
     """
 
     method: str
@@ -70,7 +70,7 @@ class MethodRun:
 
 
 def run(method: str, network: str, **settings: Any) -> MethodRun:
-    """Prune `network` by `method`, once for equal arguments."""
+    """Prune `network` with `method`; cached for equal arguments."""
     return _run(method, network, tuple(sorted(settings.items())))
 
 
@@ -87,7 +87,7 @@ def _run(method: str, network: str, settings: tuple[tuple[str, Any], ...]) -> Me
 
 
 def prune_or_skip(method: str, settings: Mapping[str, Any], task: PruningTask) -> Pruned:
-    """Prune, or skip where the method refuses a network that lacks the layers it needs."""
+    """Prune, or skip if the method refuses a network that lacks the layers it needs."""
     made = create(method, **settings)
     try:
         return made.prune(task)
@@ -98,7 +98,7 @@ def prune_or_skip(method: str, settings: Mapping[str, Any], task: PruningTask) -
 
 
 def model_is_unchanged(done: MethodRun) -> None:
-    """Check that weights, statistics, gradients and modes of the task's model are what they were."""
+    """Check that weights, statistics, gradients and modes of the task's model are unchanged."""
     now = done.task.model.state_dict()
     assert now.keys() == done.before.keys()
     assert all(torch.equal(now[name], tensor) for name, tensor in done.before.items())
@@ -117,7 +117,7 @@ def kept_units_are_legal(done: MethodRun) -> None:
 
 
 def excluded_groups_are_whole(done: MethodRun) -> None:
-    """Check that the layer that the task excludes has all its channels."""
+    """Check that the layer that the task excludes keeps all its channels."""
     assert "stem" not in done.counts
     assert done.pruned.model.get_parameter("stem.weight").shape[0] == 8
 
@@ -194,7 +194,7 @@ def same_seed_gives_the_same_network(done: MethodRun) -> None:
 
 
 def killed_training_goes_on(done: MethodRun) -> None:
-    """Check that a method that trains by the epoch, killed in its third one and run again, ends in the same network."""
+    """Check that a method that trains in epochs, killed in its third one and run again, gives the same network."""
     if not done.epochs:
         return
     with TemporaryDirectory() as folder:
@@ -221,7 +221,7 @@ class _Killer:
         self.epochs_left = last
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Let it go on: batches are few."""
+        """Do nothing: there are few batches."""
 
     def epoch(self, row: Epoch) -> None:  # noqa: ARG002
         """Kill before this epoch is saved."""
@@ -231,13 +231,13 @@ class _Killer:
 
 
 class _Counts:
-    """Counts what it is to keep, and keeps nothing."""
+    """Counts what it is asked to keep, and keeps nothing."""
 
     def __init__(self) -> None:
         self.n = 0
 
     def last(self, key: str, task: PruningTask) -> None:
-        """There is nothing."""
+        """Return nothing: nothing is kept."""
 
     def keep(self, key: str, removals: Removals) -> None:  # noqa: ARG002
         """Count."""
@@ -245,7 +245,7 @@ class _Counts:
 
 
 class _KilledFolder(RemovalFolder):
-    """Ends behind the first step that it keeps, as a killed process would."""
+    """Ends after the first step that it keeps, as a killed process would."""
 
     def keep(self, key: str, removals: Removals) -> None:
         super().keep(key, removals)
@@ -253,7 +253,7 @@ class _KilledFolder(RemovalFolder):
 
 
 def killed_between_removals_goes_on(done: MethodRun) -> None:
-    """Check that a method that keeps its steps, killed after the first one and run again, ends in the same network."""
+    """Check that a method that keeps its steps, killed after the first one and run again, gives the same network."""
     if not done.steps_kept:
         return
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""From one network to another.
+"""Transfer what plans keep from one network to another.
 
 `stages` finds the parts of a network that correspond, `transfer` makes a plan from the shares that other plans keep.
 """

@@ -1,4 +1,4 @@
-"""Stages of a network: the groups whose channels are made at one resolution, in one width."""
+"""Stages of a network: groups whose channels are produced at the same resolution and width."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Stage:
     Parameters
     ----------
     positions : int
-        Of the feature map of one example, at the layer that first makes the channels: 1024 for a map of 32 x 32, the
+        Of one example's feature map, at the layer that first produces the channels: 1024 for a map of 32 x 32, the
         number of tokens in a transformer, 1 after a global pool.
     width : int
-        Channels that this layer makes for the group before pruning.
+        Channels that this layer produces for the group before pruning.
     joined : bool
-        Whether several layers make the channels together (they are added, as in the residual stream, or multiplied).
+        Whether several layers produce the channels together (they are added, as in the residual stream, or multiplied).
         Such groups are not layers of a single stage: pruning them narrows every block at once.
     sizes : tuple of int
-        Height and width of the map, or whatever its axes are; for people, not compared.
+        Height and width of the map, or its other axes; for display, not compared.
     """
 
     positions: int
@@ -50,9 +50,9 @@ class Stage:
 def stages_of(graph: Graph) -> dict[str, Stage]:
     """Return the stage of every prunable group, in the order in which the network makes them.
 
-    A group belongs to the stage of the first layer that makes its channels. Grouped and depthwise convolutions make
-    none: they carry those that they are given. A group whose layers are not found in the graph (their weights
-    go by another name there, because they are tied) has no stage and is not listed.
+    A group belongs to the stage of the first layer that produces its channels. Grouped and depthwise convolutions
+    produce none: they carry those of their input. A group whose layers are not found in the graph (their weights have
+    another name there, because they are tied) has no stage and is not listed.
     """
     makers = _Makers(graph)
     stages = {}

@@ -1,9 +1,9 @@
-"""Guided pruning: the average pattern of plans, stage by stage, carried over to another network of the family.
+"""Guided pruning: average what plans keep of each stage, and apply it to another network of the same family.
 
 "Rethinking the Value of Network Pruning" (Liu et al., ICLR 2019, arXiv 1810.05270, section 5 "Network Pruning as
 Architecture Search") reads pruned networks as a way to find architectures: the kept shares of the layers of one stage
-are averaged, and a network designed with these shares, VGG-19 with those of VGG-16 for one, is trained from scratch.
-Their patterns of weights inside 3 x 3 kernels have no counterpart here: a plan removes whole channels.
+are averaged, and a network designed with these shares, for instance VGG-19 with those of VGG-16, is trained from
+scratch. Their patterns of weights inside 3 x 3 kernels have no counterpart here: a plan removes whole channels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StageShare:
     groups : tuple of str
         Its groups, in order.
     kept, of : int
-        Units kept and units there are, over all groups and plans.
+        Units kept and units in total, over all groups and plans.
     """
 
     stage: Stage
@@ -51,7 +51,7 @@ class StageShare:
 
     @property
     def share(self) -> Fraction:
-        """Mean kept share; the groups of a stage have one width, so that the mean of shares is the share of sums."""
+        """Mean kept share; the groups of a stage have one width, so the mean of shares is the share of sums."""
         return Fraction(self.kept, self.of)
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _left(graph: Graph, plan: PruningPlan) -> dict[str, int]:
 
 
 def matched(pattern: Pattern, graph: Graph, by: Matching = "size") -> dict[str, StageShare]:
-    """Return which stage of the pattern each group of another network follows; groups without one are not listed.
+    """Return the stage of the pattern that each group of another network follows; groups without one are omitted.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def matched(pattern: Pattern, graph: Graph, by: Matching = "size") -> dict[str, 
     graph : Graph
         Of the network that the pattern is carried to.
     by : {"size", "order"}
-        "size": the stage with as many positions, of the same width, equally joined. "order": the n-th stage follows
-        the n-th one, for networks of other widths or images; joined stages are counted apart.
+        "size": the stage with the same positions, width and `joined`. "order": the n-th stage follows the n-th one, for
+        networks of other widths or image sizes; joined stages are counted separately.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def transfer(
     seed: int = 0,
     constraints: Constraints | None = None,
 ) -> PruningPlan:
-    """Make a plan for another network that keeps of each group the mean share of its stage; no blocks are removed.
+    """Make a plan for another network that keeps the mean share of its stage in each group; removes no blocks.
 
     Parameters
     ----------
@@ -190,11 +190,11 @@ def transfer(
         How stages correspond, as in `matched`; a stage without counterpart stays whole.
     units : {"first", "random"} or Mapping of str to sequence of float
         Which units are kept: the first ones, randomly drawn ones, or those with the highest of these scores (a number
-        for each unit of each group). For a network that is trained from scratch it does not matter.
+        for each unit of each group). If the network is trained from scratch, the choice does not matter.
     seed : int
         Seeds "random".
     constraints : Constraints, optional
-        A share of units becomes the nearest legal count, of two equally near ones the smaller.
+        A share of units is rounded to the nearest legal count; of two equally near ones, to the smaller.
 
     Raises
     ------

@@ -1,3 +1,3 @@
-"""Single weights set to zero: the tensors keep their shapes. Controls for what structured pruning buys."""
+"""Unstructured pruning: single weights set to zero, shapes unchanged. A control for structured pruning."""
 
 __all__: list[str] = []

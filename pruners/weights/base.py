@@ -1,4 +1,4 @@
-"""`WeightMethod`: what every method is that sets single weights to zero and leaves all shapes as they are."""
+"""`WeightMethod`: base class of methods that set single weights to zero and leave all shapes unchanged."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["WeightMethod", "WeightSettings"]
 
 
 class WeightSettings(MethodSettings):
-    """The settings of every method that sets weights to zero."""
+    """Settings common to all methods that set weights to zero."""
 
-    layers: Literal["all", "convolutions"] = Field("all", description="whose weights may be set to zero")
+    layers: Literal["all", "convolutions"] = Field("all", description="layers whose weights may be set to zero")
     scope: Literal["global", "local", "lamp"] = Field(
         "global", description="what is compared: global, local (within a layer) or lamp"
     )
@@ -38,10 +38,10 @@ class WeightMethod(PruningMethod):
     """A method that sets single weights to zero: "unstructured" pruning.
 
     The network keeps its shapes, its FLOPs and its parameters; dense runtimes compute with the zeros and gain nothing.
-    These methods are kept as controls of what accuracy allows. A target of ``params`` is the share of all parameters
-    that are not zero, one of ``flops`` or ``macs`` counts the multiplications whose weight is not zero, which a runtime
-    would have to skip. A subclass writes `_sparse`. `Pruned.plan` removes nothing; `Pruned.zeros` says how many weights
-    are zero.
+    These methods serve as controls of what accuracy allows. A target of ``params`` is the share of all parameters that
+    are not zero; one of ``flops`` or ``macs`` counts the multiplications by non-zero weights, so a runtime would have
+    to skip the others. A subclass implements `_sparse`. `Pruned.plan` removes nothing; `Pruned.zeros` is the number of
+    zero weights.
     """
 
     removes = "weights"
@@ -57,7 +57,7 @@ class WeightMethod(PruningMethod):
         TraceError
             The network cannot be traced.
         MethodError
-            The method lacks data or a means of training, or broke a promise.
+            The method lacks data or a way to train, or broke a promise.
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or are about channels.
         """
@@ -113,7 +113,7 @@ class WeightMethod(PruningMethod):
 
 
 def _require_free(constraints: Constraints) -> None:
-    """Check that the constraints that are given mean something for single weights."""
+    """Check that the given constraints are meaningful for single weights."""
     default = Constraints()
     for name in ("multiple_of", "min_units", "min_fraction", "bounds", "max_units_per_step", "max_fraction_per_step"):
         if getattr(constraints, name) != getattr(default, name):

@@ -1,4 +1,4 @@
-"""Which weights stay: the largest, until a budget is met."""
+"""Choose the weights that stay: the largest ones within a budget."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["WeightBudget", "keep_by_ratios", "keep_largest"]
 
 
 class WeightBudget:
-    """What the weights that are not zero may cost together.
+    """Limit on the total cost of the non-zero weights.
 
     Parameters
     ----------
     layers : sequence of WeightLayer
-        Whose weights may be set to zero.
+        Layers whose weights may be set to zero.
     target : Target
-        Of "params" (parameters that are not zero), "flops" or "macs" (those of weights that are not zero: what a
-        runtime that skips every zero would do).
+        Of "params" (non-zero parameters), "flops" or "macs" (those of non-zero weights: what a runtime that skips every
+        zero would compute).
     graph : Graph
-        Of the dense network.
+        Trace of the dense network.
 
     Raises
     ------
@@ -57,12 +57,12 @@ class WeightBudget:
             )
 
     def cost(self, kept: Mapping[str, int]) -> float:
-        """Cost of a network that keeps so many weights of each layer."""
+        """Return the cost of a network that keeps `kept` weights of each layer."""
         return self.dense - self.prunable + sum(self.each[name] * count for name, count in kept.items())
 
 
 def keep_largest(weights: Mapping[str, Tensor], budget: WeightBudget, limit: float, scope: Scope) -> dict[str, Tensor]:
-    """Keep the largest weights whose cost meets `limit`; in each layer at least the largest one.
+    """Keep the largest weights whose cost meets `limit`, at least one in each layer.
 
     ======= ====================================================================================================
     global  one threshold on ``|w|`` for all layers
@@ -75,12 +75,12 @@ def keep_largest(weights: Mapping[str, Tensor], budget: WeightBudget, limit: flo
     weights : Mapping of str to Tensor
         By layer; zeros go first.
     limit : float
-        At least what one weight in each layer costs.
+        At least the cost with one weight in each layer.
 
     Returns
     -------
     dict of str to Tensor
-        True where a weight stays. Of equal weights those at the end of the network go first.
+        True where a weight stays. Of equal weights, those nearer the end of the network are removed first.
     """
     if scope == "local":
         share = (limit - budget.dense + budget.prunable) / budget.prunable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Scope", "WeightLayer", "weight_layers"]
 
 Scope: TypeAlias = Literal["global", "local", "lamp"]
-"""What weights are compared with: all weights, those of their layer, or all by their LAMP scores."""
+"""What weights are compared with: all weights, those of their layer, or all weights by LAMP score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class WeightLayer:
     n_weights : int
         Elements of its ``weight``.
     macs_each : float
-        Multiply-accumulates that each of them takes part in, for one example.
+        Multiply-accumulates per element, for one example.
     """
 
     name: str
@@ -52,9 +52,9 @@ def weight_layers(
     Parameters
     ----------
     graph : Graph
-        Of `model`.
+        Trace of `model`.
     kinds : {"all", "convolutions"}
-        Convolutions alone leave the linear layers whole, as Liu et al. 2019 do.
+        "convolutions" leaves the linear layers whole, as Liu et al. 2019 do.
     exclude : sequence of str
         Patterns (``fnmatch``) of layer names that stay whole.
 

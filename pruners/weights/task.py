@@ -1,4 +1,4 @@
-"""What a method that sets single weights to zero has to decide from."""
+"""`WeightTask`: input of the decision which single weights are set to zero."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["WeightTask", "weight_task"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightTask:
-    """What there is to decide from.
+    """Input of the decision which weights are set to zero.
 
     Parameters
     ----------
     task : PruningTask
-        What was asked.
+        The user's task.
     graph : Graph
         Trace of the task's network.
     layers : tuple of WeightLayer
-        Whose weights may be set to zero.
+        Layers whose weights may be set to zero.
     budget : WeightBudget or None
         None with a target of ratios.
     scope : {"global", "local", "lamp"}
@@ -50,14 +50,14 @@ class WeightTask:
         return self.task.copy()
 
     def keep(self, weights: Mapping[str, Tensor], limit: float | None = None) -> dict[str, Tensor]:
-        """Choose the weights that stay: those of the ratios, or what meets `limit` (default: the target's).
+        """Choose the weights that stay: by the ratios, or to meet `limit` (default: the target's).
 
         Parameters
         ----------
         weights : Mapping of str to Tensor
             The weight of each layer, by the layer's name, of any shape and floating type.
         limit : float, optional
-            What the network may cost.
+            Largest cost of the network.
 
         Returns
         -------
@@ -79,7 +79,7 @@ def weight_task(task: PruningTask, kinds: Literal["all", "convolutions"], scope:
     SelectorError, NothingToPruneError
         A pattern of ``exclude`` matches no layer, or no layer is left.
     TargetError
-        The target counts something else than weights, or is out of reach.
+        The target counts something other than weights, or is out of reach.
     """
     graph = trace(task.model, task.example_inputs)
     layers = weight_layers(task.model, graph, kinds, task.constraints.exclude)

@@ -1,4 +1,4 @@
-"""Operators on each element, activations, and reductions over axes."""
+"""Element-wise operators, activations, and reductions over axes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _window(call: Call, rank: int) -> tuple[list[int], list[int], list[int] | No
 
 
 def _even(pads: list[int] | None) -> list[int] | None:
-    """Return the padding of each axis when both ends have the same."""
+    """Return the padding of each axis if both its ends are equal, else None."""
     half = len(pads) // 2 if pads else 0
     return pads[:half] if pads is not None and pads[:half] == pads[half:] else None
 

@@ -1,4 +1,4 @@
-"""Operators that make, reshape, join, cut and rearrange tensors."""
+"""Operators that create, reshape, concatenate, split and rearrange tensors."""
 
 from __future__ import annotations
 

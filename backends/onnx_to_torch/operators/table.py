@@ -1,4 +1,4 @@
-"""How an operator is entered in a table of operators."""
+"""Table of operator converters, filled with the decorator `OperatorTable.add`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Operator: TypeAlias = Callable[[Call], Value | tuple[Value, ...]]
 
 
 class OperatorTable(dict[str, Operator]):
-    """What converts a node, by the name of its operator."""
+    """Functions that convert a node, by operator name."""
 
     def add(self, *names: str) -> Callable[[Operator], Operator]:
-        """Return a decorator that enters a function under `names`."""
+        """Return a decorator that registers a function under `names`."""
 
         def register(function: Operator) -> Operator:
             self.update(dict.fromkeys(names, function))

@@ -1,7 +1,7 @@
-"""What the board tells of itself in /proc and /sys: what it is (`identity`), and how it fares (`watch`).
+"""Read the board from /proc and /sys: its hardware (`identity`) and its current state (`watch`).
 
-Every reader takes the folder that holds ``proc``, ``sys`` and ``etc``. What the board does not tell is None or empty,
-never guessed.
+Every reader takes the folder that contains ``proc``, ``sys`` and ``etc``. Values the board does not report are None or
+empty, never guessed.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Graphics and neural processors that the system names."""
+"""GPUs and NPUs listed by the system."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _USB = {
     ("03e7", "2485"): "Intel Movidius Myriad X (USB)",
 }
 _JETSON = ("gpu.0", "17000000.gpu", "17000000.ga10b", "17000000.gv11b", "57000000.gpu")
-"""What the device of a Jetson's GPU is called."""
+"""Device names of Jetson GPUs."""
 
 
 def accelerators(root: Path) -> tuple[Accelerator, ...]:
-    """List them, each once.
+    """List the accelerators, each once.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``proc`` and ``sys``.
+        Folder that contains ``proc`` and ``sys``.
     """
     found = [*_nvidia(root), *_jetson(root), *_rendering(root), *_accel(root), *_by_id(root)]
     return tuple(dict.fromkeys(found))
@@ -49,7 +49,7 @@ def _jetson(root: Path) -> Iterator[Accelerator]:
 
 
 def _rendering(root: Path) -> Iterator[Accelerator]:
-    """Read the devices that compute pictures; controllers of displays are none."""
+    """Yield the rendering devices, without display controllers."""
     for folder in sorted((root / "sys/class/drm").glob("renderD*")):
         facts = _facts(folder / "device/uevent")
         driver = facts.get("DRIVER")
@@ -82,7 +82,7 @@ def _kind(driver: str | None) -> Literal["GPU", "NPU"]:
 
 
 def _name(device: Path, facts: dict[str, str]) -> str:
-    """Name a device by its compatible string, else by its PCI numbers."""
+    """Return the compatible string of a device, else its PCI numbers."""
     if compatible := facts.get("OF_COMPATIBLE_0"):
         return compatible
     vendor, number = text(device / "vendor") or "", text(device / "device") or ""

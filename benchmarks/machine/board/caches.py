@@ -1,4 +1,4 @@
-"""The caches of a machine: each once, however many cores share it."""
+"""CPU caches of a machine, each counted once however many cores share it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KINDS = {"Data": "data", "Instruction": "instruction", "Unified": "unified"}
 
 
 def caches(root: Path, cores: Iterable[int]) -> tuple[Cache, ...]:
-    """Read the caches of some cores, level by level; empty where the system does not tell.
+    """Read the caches of some cores, level by level; empty if the system does not report them.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     cores : iterable of int
         Logical cores.
     """

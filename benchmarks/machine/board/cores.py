@@ -1,4 +1,4 @@
-"""Which cores a machine has, and of which kinds."""
+"""CPU cores of a machine, grouped by kind (performance, efficient, ...)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _HYBRID: tuple[tuple[str, str, Role], ...] = (
     ("cpu_atom", "efficient core", "efficient"),
     ("cpu_lowpower", "low-power core", "low power"),
 )
-"""Intel's kinds, by the performance counters that the kernel has for each."""
+"""Intel's kinds, by the kernel's performance counters for each."""
 _ALIKE = 0.8
-"""Share of the highest capacity down to which cores of one design are of one kind."""
+"""Share of the highest capacity down to which cores of one design count as one kind."""
 _AMD = "AuthenticAMD"
 _AMD_KINDS: tuple[tuple[str, Role], ...] = (
     ("performance core", "performance"),
     ("dense core", "efficient"),
     ("low-power core", "low power"),
 )
-"""AMD's kinds, the strongest first: Zen 5 and Zen 5c. All of a processor have the same instructions."""
+"""AMD's kinds, the strongest first: Zen 5 and Zen 5c. All cores of a processor have the same instructions."""
 _AMD_MEASURES = (
     ("acpi_cppc/highest_perf", "a gap in the highest performance of the cores (acpi_cppc); the kernel names no kinds"),
     ("cpufreq/cpuinfo_max_freq", "a gap in the highest clock of the cores; the kernel names no kinds"),
 )
 _GAP = 0.85
-"""Of two neighbours in the order of performance, the share below which they are of different kinds. Preferred cores
-rank evenly from 236 down to 166, a few percent from one to the next; Zen 5c stands at 125 where Zen 5 ends at 196."""
+"""Ratio of two neighbours in performance order below which they are of different kinds. Preferred cores range evenly
+from 236 down to 166, a few percent from one to the next; Zen 5c has 125 where Zen 5 ends at 196."""
 _FEATURES = (
     *("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16"),
@@ -45,7 +45,7 @@ _FEATURES = (
 
 
 def processors(root: Path) -> dict[int, dict[str, str]]:
-    """Read ``/proc/cpuinfo``: what it says of each logical core; empty where it lists none."""
+    """Read the entries of ``/proc/cpuinfo`` by logical core; empty if it lists none."""
     found: dict[int, dict[str, str]] = {}
     facts: dict[str, str] = {}
     for line in (text(root / "proc/cpuinfo") or "").splitlines():
@@ -61,12 +61,12 @@ def processors(root: Path) -> dict[int, dict[str, str]]:
 
 
 def features(told: Mapping[int, Mapping[str, str]]) -> tuple[str, ...]:
-    """List the vector instructions that every core has and runtimes use.
+    """List the vector instruction sets that every core has and runtimes use.
 
     Parameters
     ----------
     told : Mapping
-        Of each core, see `processors`.
+        Entries of each core, see `processors`.
     """
     each = [set((facts.get("flags") or facts.get("Features") or "").split()) for facts in told.values()]
     common = set.intersection(*each) if each else set()
@@ -74,7 +74,7 @@ def features(told: Mapping[int, Mapping[str, str]]) -> tuple[str, ...]:
 
 
 def cores_listed(path: Path) -> tuple[int, ...]:
-    """Read a list of cores like ``0-3,8``; empty where there is none."""
+    """Read a list of cores such as ``0-3,8``; empty if there is none."""
     read = text(path)
     if not read:
         return ()
@@ -85,7 +85,7 @@ def cores_listed(path: Path) -> tuple[int, ...]:
 
 
 def physical_cores(root: Path, cores: Sequence[int]) -> int | None:
-    """Count the physical cores among logical ones; None where the system does not tell which share one."""
+    """Count the physical cores among logical ones; None if the system does not report which share one."""
     siblings = [
         cores_listed(root / _CPUS / f"cpu{core}/topology/core_cpus_list")
         or cores_listed(root / _CPUS / f"cpu{core}/topology/thread_siblings_list")
@@ -95,19 +95,19 @@ def physical_cores(root: Path, cores: Sequence[int]) -> int | None:
 
 
 def core_kinds(root: Path, told: Mapping[int, Mapping[str, str]]) -> tuple[CoreKind, ...]:
-    """Sort the cores that are switched on into kinds, the strongest first.
+    """Group the online cores by kind, the strongest first.
 
-    Intel's kinds are told by the kernel's counters, Arm's by part numbers, and cores of one design by what the
-    scheduler thinks of them. AMD's are told by nothing that everybody may read: a wide gap in the performance that the
-    firmware gives for each core stands for it. Clocks alone make no kinds: on many processors every core has another
-    highest clock.
+    Intel's kinds are identified by the kernel's counters, Arm's by part numbers, and cores of one design by the
+    scheduler's capacity. AMD's are not identified by anything that every user may read, so a wide gap in the
+    performance that the firmware gives for each core is used instead. Clocks alone do not define kinds: on many
+    processors every core has a different highest clock.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     told : Mapping
-        Of each core, see `processors`.
+        Entries of each core, see `processors`.
     """
     online = cores_listed(root / _CPUS / "online") or tuple(sorted(told))
     hybrid = [(name, role, cores_listed(root / f"sys/devices/{folder}/cpus")) for folder, name, role in _HYBRID]
@@ -132,7 +132,7 @@ def core_kinds(root: Path, told: Mapping[int, Mapping[str, str]]) -> tuple[CoreK
 
 
 def _amd_kinds(root: Path, cores: Sequence[int], told: Mapping[int, Mapping[str, str]]) -> tuple[CoreKind, ...]:
-    """Part the cores of an AMD processor where their performance has a gap; empty where it has none or is not told."""
+    """Split the cores of an AMD processor at gaps in their performance; empty if there is none or it is unknown."""
     if any(told.get(core, {}).get("vendor_id") != _AMD for core in cores):
         return ()
     for file, role_from in _AMD_MEASURES:
@@ -145,7 +145,7 @@ def _amd_kinds(root: Path, cores: Sequence[int], told: Mapping[int, Mapping[str,
 
 
 def _parted(measures: Mapping[int, int]) -> list[list[int]]:
-    """Sort cores by falling measure, and begin a new list at each gap."""
+    """Sort cores by decreasing measure and start a new list at each gap."""
     parts: list[list[int]] = []
     before = None
     for core, value in sorted(measures.items(), key=lambda one: (-one[1], one[0])):
@@ -157,7 +157,7 @@ def _parted(measures: Mapping[int, int]) -> list[list[int]]:
 
 
 def _steps(capacity: Mapping[int, int | None]) -> dict[int, int]:
-    """Sort cores of one design into steps of capacity; favoured cores, a little faster than the rest, are no step."""
+    """Group cores of one design by capacity; favoured cores, slightly faster than the rest, are not a separate step."""
     steps: dict[int, int] = {}
     highest = None
     for core, value in sorted(capacity.items(), key=lambda one: -(one[1] or 0)):
@@ -168,7 +168,7 @@ def _steps(capacity: Mapping[int, int | None]) -> dict[int, int]:
 
 
 def _ranked(kinds: Sequence[CoreKind]) -> tuple[CoreKind, ...]:
-    """Order kinds by what the scheduler thinks of them, else by their highest clock, and name their roles."""
+    """Order kinds by the scheduler's capacity, else by their highest clock, and assign their roles."""
     if len(kinds) < 2:
         return tuple(kinds)
     for source, measures in (

@@ -1,7 +1,7 @@
-"""What counts energy on a machine, and which of several is taken.
+"""Energy sources of a machine, and the choice of one.
 
-In this order: processor counters (RAPL), the power rails of a board (INA sensors), the power meter of a server (ACPI),
-a battery that is being discharged. Each counts all that the processor, the board or the machine uses, not one process.
+In order of preference: processor counters (RAPL), the power rails of a board (INA sensors), the power meter of a server
+(ACPI), a discharging battery. Each covers the whole processor, board or machine, not one process.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Protocol
 __all__ = ["FEWEST_READINGS", "Source", "find_source"]
 
 FEWEST_READINGS = 10
-"""Readings of a power that make an energy."""
+"""Fewest power readings from which energy is computed."""
 
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "SYS_VIN")
-"""Rails that feed the whole board: where one of them is there, the others are parts of it."""
+"""Rails that feed the whole board: if one is present, the other rails are parts of it."""
 _TOGETHER = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
-"""Rails that feed a module between them: Jetson AGX Orin (whose VDDQ_VDD2_1V8AO comes from VIN_SYS_5V0), AGX Xavier."""
+"""Rails that together feed a module: Jetson AGX Orin (whose VDDQ_VDD2_1V8AO comes from VIN_SYS_5V0), AGX Xavier."""
 _NOTHING = "this machine has no energy counter"
 
 _Power = Callable[[], int]
@@ -31,19 +31,19 @@ _Power = Callable[[], int]
 
 
 class Source(Protocol):
-    """One way to know the energy; `add` may be called from a thread of its own."""
+    """A source of energy figures; `add` may be called from a separate thread."""
 
     names: tuple[str, ...]
 
     def add(self) -> None:
-        """Take one reading; raises `OSError` or `ValueError` where there is none."""
+        """Take one reading; raises `OSError` or `ValueError` if that fails."""
 
     def energy_uj(self) -> int | None:
-        """Return the microjoules between the first and the last reading; None where there are too few."""
+        """Return the microjoules between the first and the last reading; None if there are too few."""
 
 
 class _Counters:
-    """Counters that run over at a known value (powercap)."""
+    """Energy counters that wrap around at a known value (powercap)."""
 
     def __init__(self, zones: Sequence[Path]) -> None:
         self.names = tuple(_text(zone / "name") for zone in zones)
@@ -52,7 +52,7 @@ class _Counters:
         self._sum_uj = 0
 
     def add(self) -> None:
-        """Add what was used since the last reading."""
+        """Add the energy used since the last reading."""
         now = [int(_text(path)) for path, _ in self._zones]
         if self._last is not None:
             for before, after, (_, most) in zip(self._last, now, self._zones, strict=True):
@@ -65,7 +65,7 @@ class _Counters:
 
 
 class _Sampled:
-    """A power that is sampled; energy is the area below (trapezoids)."""
+    """A sampled power; energy is the area under it (trapezoids)."""
 
     def __init__(self, powers: Mapping[str, _Power], clock: Callable[[], int]) -> None:
         self.names = tuple(powers)
@@ -79,7 +79,7 @@ class _Sampled:
         self._readings.append((self._clock(), power_uw))
 
     def energy_uj(self) -> int | None:
-        """Return the area below the readings."""
+        """Return the area under the readings."""
         if len(self._readings) < FEWEST_READINGS:
             return None
         areas = [(later - time_ns) * (first + second) for (time_ns, first), (later, second) in pairwise(self._readings)]
@@ -87,12 +87,12 @@ class _Sampled:
 
 
 def find_source(root: Path, clock: Callable[[], int]) -> tuple[Source | None, str]:
-    """Return what counts energy, or why nothing does.
+    """Return the energy source, or why there is none.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     clock : callable
         Returns nanoseconds.
     """
@@ -113,7 +113,7 @@ def find_source(root: Path, clock: Callable[[], int]) -> tuple[Source | None, st
 
 
 def _counters(root: Path, _: Callable[[], int]) -> Source | None:
-    """Find the packages, and the memory beside them; cores and graphics are parts of their package."""
+    """Find the package and memory counters; those of cores and graphics are parts of a package."""
     zones = []
     for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
         name = _text(zone / "name")

@@ -1,4 +1,4 @@
-"""What a machine is."""
+"""Read the hardware and system of a machine as a `Board`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _PLACEHOLDERS = ("to be filled", "system product name", "default string", "not s
 _MARKS = {".dockerenv": "container (Docker)", "run/.containerenv": "container (Podman)"}
 _GUESTS = ("qemu", "kvm", "vmware", "virtualbox", "hyper-v", "virtual machine", "amazon ec2", "google compute engine")
 _UNLIMITED = 1 << 60
-"""Control groups of version 1 write a limit beyond all memory where they have none."""
+"""Control groups of version 1 report a limit beyond any memory if they have none."""
 
 
 def read_board(root: Path = Path("/"), machine: str | None = None, runtimes: Mapping[str, str] | None = None) -> Board:
-    """Read what a machine tells of itself.
+    """Read the description of a machine.
 
     Parameters
     ----------
     root : Path, default="/"
-        Folder that holds ``proc``, ``sys`` and ``etc``.
+        Folder that contains ``proc``, ``sys`` and ``etc``.
     machine : str, optional
         Architecture; by default that of this machine.
     runtimes : Mapping of str to str, optional
-        Versions of what can run a model there.
+        Versions of the runtimes installed there.
     """
     told = processors(root)
     kinds = core_kinds(root, told)
@@ -48,7 +48,7 @@ def read_board(root: Path = Path("/"), machine: str | None = None, runtimes: Map
     return Board(
         model=_model(root),
         soc=_soc(root),
-        # What Arm processors call themselves is the version of their architecture.
+        # The model name of an Arm processor is only the version of its architecture.
         cpu=" and ".join(kind.name for kind in kinds) if "CPU part" in facts else facts.get("model name"),
         architecture=machine or platform.machine() or "unknown",
         kinds=kinds,
@@ -71,7 +71,7 @@ def read_board(root: Path = Path("/"), machine: str | None = None, runtimes: Map
 
 
 def _model(root: Path) -> str | None:
-    """Name the board by its device tree, else by what the firmware of a PC says."""
+    """Return the board's name from the device tree, else from a PC's firmware."""
     if tree := text(root / "proc/device-tree/model") or text(root / "sys/firmware/devicetree/base/model"):
         return tree
     names = [text(root / f"sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name")]
@@ -80,7 +80,7 @@ def _model(root: Path) -> str | None:
 
 
 def _soc(root: Path) -> str | None:
-    """Return the last compatible string of the device tree: boards come first, the chip last."""
+    """Return the last compatible string of the device tree: boards are listed first, the chip last."""
     read = text(root / "proc/device-tree/compatible") or text(root / "sys/firmware/devicetree/base/compatible")
     return (read or "").split("\0")[-1] or None
 

@@ -1,6 +1,6 @@
-"""Names of processor designs by the numbers that Arm processors give: implementer and part of the MIDR register.
+"""Names of Arm processor designs by their numbers: implementer and part of the MIDR register.
 
-The numbers are those of the kernel's ``arch/arm64/include/asm/cputype.h`` and of ``lscpu`` (util-linux).
+The numbers come from the kernel's ``arch/arm64/include/asm/cputype.h`` and from ``lscpu`` (util-linux).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ _DESIGNS = {
 
 
 def design(implementer: str, part: str) -> str:
-    """Return the name of a design; the numbers themselves where it has none here.
+    """Return the name of a design, or the numbers themselves if it is unknown.
 
     Parameters
     ----------
     implementer, part : str
-        As ``/proc/cpuinfo`` writes them: ``"0x41"``, ``"0xd0b"``.
+        As in ``/proc/cpuinfo``: ``"0x41"``, ``"0xd0b"``.
     """
     try:
         key = int(implementer, 16), int(part, 16)

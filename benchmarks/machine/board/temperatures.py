@@ -1,4 +1,4 @@
-"""Temperatures that a machine reads: its thermal zones, and the sensors of processors that have no zone."""
+"""Temperatures of a machine: its thermal zones, and processor sensors without a zone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["hottest", "temperature_files", "temperatures"]
 _OF_CORES = re.compile(r"cpu|core|soc|pkg|package|tctl|tdie|\btj\b|big|little", re.IGNORECASE)
 _PROCESSOR_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "scmi_sensors")
 _PLAUSIBLE = (-50.0, 150.0)
-"""Sensors that are switched off give numbers far outside."""
+"""Plausible range in degrees Celsius; disabled sensors give values far outside."""
 
 
 def temperature_files(root: Path) -> tuple[tuple[str, Path], ...]:
-    """Find the files to read, by the names of the sensors; those of one zone with the same name are numbered.
+    """List the sensors with the files to read; sensors with the same name are numbered.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     """
     found = [*_zones(root)]
     zones = {name.replace("-", "_") for name, _ in found}
@@ -37,7 +37,7 @@ def temperature_files(root: Path) -> tuple[tuple[str, Path], ...]:
 
 
 def temperatures(files: Iterable[tuple[str, Path]]) -> tuple[Temperature, ...]:
-    """Read sensors; one that gives nothing plausible is left out.
+    """Read sensors; those without a plausible value are left out.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def temperatures(files: Iterable[tuple[str, Path]]) -> tuple[Temperature, ...]:
 
 
 def hottest(read: Iterable[Temperature]) -> Temperature | None:
-    """Return the hottest sensor at the processor; of all, where no name says so. None where there is none."""
+    """Return the hottest sensor at the processor, of all sensors if no name says so; None if there is none."""
     every = tuple(read)
     return max([one for one in every if one.of_cores] or every, key=lambda one: one.celsius, default=None)
 

@@ -1,4 +1,4 @@
-"""What tells that the clock is held down: a Raspberry Pi's firmware, x86 counters, cooling devices of the kernel."""
+"""Detect clock throttling: from a Raspberry Pi's firmware, x86 counters and the kernel's cooling devices."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _BITS = {
     2: "the firmware throttles",
     3: "soft temperature limit",
 }
-"""Of now; the same bits 16 higher are since the start of the system."""
+"""Bits of the current state; those 16 higher are for the time since boot."""
 _COOLERS = ("cpufreq", "processor")
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """What is seen at one moment.
+    """Throttling at one moment.
 
     Parameters
     ----------
     reasons : tuple of str
-        What holds the clock down right now.
+        Why the clock is limited right now.
     events : int or None
-        How often the processor slowed itself down since the start of the system (x86); None where nothing counts.
+        How often the processor slowed itself down since boot (x86); None if not counted.
     """
 
     reasons: tuple[str, ...] = ()
@@ -42,14 +42,14 @@ class Throttled:
 
 
 class ThrottleReader:
-    """Knows where to look; `read` looks.
+    """Reads throttling; the files are found once, on creation.
 
     Parameters
     ----------
     root : Path
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     cores : tuple of int
-        Whose counters are read.
+        Cores whose counters are read.
     """
 
     def __init__(self, root: Path, cores: tuple[int, ...]) -> None:
@@ -68,13 +68,13 @@ class ThrottleReader:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What would tell; empty where nothing does."""
+        """Sources that report throttling; empty if there are none."""
         found = ["the firmware (get_throttled)"] if self._firmware is not None else []
         found += ["the processor's counters (thermal_throttle)"] if self._counters else []
         return (*found, *(["the kernel's cooling devices"] if self._coolers else []))
 
     def read(self) -> Throttled:
-        """Look now."""
+        """Read the current state."""
         reasons = []
         if self._firmware is not None:
             reasons += _bits(text(self._firmware))

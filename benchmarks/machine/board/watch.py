@@ -1,4 +1,4 @@
-"""How a board fares from moment to moment: clocks, temperature, what holds the clock down."""
+"""Monitor the state of a board: clocks, temperature and throttling."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from benchmarks.records.base import Record
 __all__ = ["BoardWatch", "Reading", "Watching"]
 
 _MOST_CORES = 8
-"""Of each kind: reading a clock can wake its core."""
+"""Limit per kind: reading a clock can wake its core."""
 
 
 class Reading(Record):
-    """What was seen at one moment; None and empty are what the machine does not tell."""
+    """State of the board at one moment; None or empty where the machine does not report it."""
 
     khz: dict[str, Khz] = Field(
-        default_factory=dict, description="by kind of core: the highest clock of those that were looked at"
+        default_factory=dict, description="by kind of core: the highest clock among the observed cores"
     )
-    celsius: Celsius | None = Field(None, description="of the hottest sensor at the processor")
+    celsius: Celsius | None = Field(None, description="temperature of the hottest sensor at the processor")
     sensor: str = ""
     throttled: tuple[str, ...] = Field((), description="what holds the clock down")
     events: NonNegativeInt | None = Field(None, description="how often the processor slowed down since its start")
 
 
 class Watching(Protocol):
-    """What reads a board: an argument, so that tests simulate one."""
+    """A reader of a board's state, as a protocol so that tests can simulate one."""
 
     def read(self) -> Reading:
-        """Look now."""
+        """Read the current state."""
 
 
 class BoardWatch:
-    """Reads a board; finding the files is done once, so that a reading costs next to nothing.
+    """Reads the state of a board; the files are found once, so that a reading is cheap.
 
     Parameters
     ----------
     board : Board
-        Which one.
+        The board.
     root : Path, default="/"
-        Folder that holds ``sys``.
+        Folder that contains ``sys``.
     cores : tuple of int, optional
-        Those that are loaded; by default all.
+        Loaded cores; by default all.
     """
 
     def __init__(self, board: Board, root: Path = Path("/"), cores: tuple[int, ...] | None = None) -> None:
@@ -57,7 +57,7 @@ class BoardWatch:
         self._throttle = ThrottleReader(root, tuple(core for kind in board.kinds for core in kind.cores))
 
     def read(self) -> Reading:
-        """Look now."""
+        """Read the current state."""
         khz = {name: [clock for path in paths if (clock := number(path))] for name, paths in self._clocks.items()}
         top = hottest(temperatures(self._sensors))
         throttled = self._throttle.read()

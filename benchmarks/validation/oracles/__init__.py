@@ -1,3 +1,3 @@
-"""Other people's tools, run beside ours: none is needed to measure, all are there to check what we measure."""
+"""Third-party tools that check our measurements; none is needed to measure."""
 
 __all__: list[str] = []

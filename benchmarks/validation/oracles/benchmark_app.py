@@ -1,4 +1,4 @@
-"""OpenVINO's benchmark_app as an oracle: the whole tool in its own process, or its loop beside ours in one."""
+"""OpenVINO's benchmark_app as an oracle: the whole tool in its own process, or its loop beside ours in one process."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ sys.exit(main())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkAppNumbers:
-    """What benchmark_app says of one run.
+    """What benchmark_app reports for one run.
 
     Parameters
     ----------
     median_ns : int
-        Median latency of a request; of the whole tool to 10 us, for it writes two decimals of a millisecond.
+        Median latency of a request; the whole tool rounds it to 10 us, two decimals of a millisecond.
     throughput_per_s : float
         Examples per second.
     iterations : int
-        Calls.
+        Number of calls.
     streams, threads, requests : int
-        What OpenVINO chose for the hint: streams, threads of all streams, and requests in flight.
+        OpenVINO's choice for the hint: streams, threads of all streams, and requests in flight.
     """
 
     median_ns: int
@@ -53,14 +53,14 @@ class BenchmarkAppNumbers:
 
 
 def missing() -> str:
-    """Return why benchmark_app cannot be used here and what to do; empty where it can."""
+    """Return why benchmark_app cannot be used here and what to do; empty if it can."""
     if find_spec("openvino") is None:
         return f"openvino is not installed: {how_to_install('openvino')}"
     return ""
 
 
 class BenchmarkAppLoop:
-    """The measuring loop of benchmark_app on a model of its own, compiled with a hint, in this process.
+    """The measuring loop of benchmark_app in this process, on its own model compiled with a hint.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class BenchmarkAppLoop:
     hint : {"latency", "throughput"}
         One request at a time, or as many as OpenVINO thinks best.
     feeds : Mapping of str to ndarray
-        One array for each input; the loop fills them in once.
+        One array per input; the loop sets them once.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class BenchmarkAppLoop:
         self.requests = len(self._requests)
 
     def run(self, n_calls: int) -> BenchmarkAppNumbers:
-        """Make `n_calls` calls, a few more where they do not divide by the requests in flight."""
+        """Make `n_calls` calls, or a few more to reach a multiple of the requests in flight."""
         self._loop.niter = n_calls
         per_s, median_ms, *_, made = self._loop.main_loop(self._requests, _Batches(), range(1), 50, False)
         return BenchmarkAppNumbers(
@@ -107,7 +107,7 @@ class BenchmarkAppLoop:
 
 
 class _Batches:
-    """What the loop asks how many examples a call has."""
+    """Tells the loop how many examples a call has."""
 
     def get_next_batch_size(self) -> int:
         return 1
@@ -131,10 +131,10 @@ def run_benchmark_app(
     duration_s : int
         Seconds of calls.
     threads : int, optional
-        The same settings spelt out instead of the hint: so many threads in all, as one stream for latency and one
-        stream for each thread for throughput.
+        Explicit settings instead of the hint: total number of threads, in one stream for latency and in one stream
+        per thread for throughput.
     timeout_s : float, default=600.0
-        Seconds in which it must end.
+        Seconds within which it must end.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def run_benchmark_app(
         options = {
             "-m": str(model.resolve()),
             "-t": str(duration_s),
-            # Left alone, it would compute in bf16 where the CPU can, and feed images as bytes.
+            # By default, it would compute in bf16 if the CPU can, and feed images as bytes.
             "-infer_precision": "f32",
             "-ip": "f32",
             "-report_type": "no_counters",

@@ -1,8 +1,8 @@
-"""A process of its own for one job (``python -m benchmarks.validation.oracles.child``).
+"""Run one validation job in a separate process (``python -m benchmarks.validation.oracles.child``).
 
-``measure`` measures a model in our way, as the counterpart of a tool that has its own process. ``loadgen`` compiles a
-model once and puts LoadGen's load and ours on the same calls in turn: what differs then is the load only.
-``benchmark_app`` compiles a model in our way and with its hint, and measures the two in turn.
+``measure`` measures a model our way, as the counterpart of a tool with its own process. ``loadgen`` compiles a model
+once and puts LoadGen's load and ours on the same calls in turn: only the load differs. ``benchmark_app`` compiles a
+model our way and with its hint, and measures the two in turn.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _WARM_UP_NS = 300_000_000
 _SHARES = (0.5, 0.9)
 _NO_BOUND_NS = 10**15
 _SERVERS = {SPIN_NS: "Server", 0: "Server asleep"}
-"""What idle streams do in the end of a wait -> name: spin, or sleep as LoadGen does."""
+"""How long idle streams spin at the end of a wait (0: sleep, as LoadGen does) -> name."""
 _Calls = Sequence[Callable[[], None]]
 
 
 def ask_child(job: dict[str, Any], *, timeout_s: float = 600.0) -> Any:
-    """Run a job in a process of its own.
+    """Run a job in a separate process.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def ask_child(job: dict[str, Any], *, timeout_s: float = 600.0) -> Any:
         for ``loadgen`` the same two, ``rounds``, ``queries``, ``utilisation`` and ``seed``; for ``benchmark_app``
         ``hint``, ``rounds`` and ``queries``.
     timeout_s : float, default=600.0
-        Seconds in which it must end.
+        Seconds within which it must end.
 
     Returns
     -------
     JSON
-        ``measure``: ``median_ns`` and ``throughput_per_s``. Else for each round a mapping from the quantity to (ours,
-        theirs).
+        ``measure``: ``median_ns`` and ``throughput_per_s``. Otherwise, for each round a mapping from the quantity to
+        (ours, theirs).
 
     Raises
     ------
@@ -70,7 +70,7 @@ def ask_child(job: dict[str, Any], *, timeout_s: float = 600.0) -> Any:
 
 
 def main() -> None:
-    """Answer the parent."""
+    """Serve the parent process."""
     serve_parent({name: partial(_answer, work) for name, work in _JOBS.items()})
 
 
@@ -93,7 +93,7 @@ def _loadgen(job: dict[str, Any]) -> list[dict[str, tuple[float, float]]]:
         calls = _bound(compiled, job["options"]["streams"])
         warm = _run(calls, _WARM_UP_NS)
         rate_per_s = job["utilisation"] * warm.throughput_per_s
-        # LoadGen's waits end late by the slack of the timers too; ours have none, so both get none.
+        # Timer slack would delay the end of LoadGen's waits; ours have none, so both get none.
         with sharp_timers():
             return [_round(calls, job["queries"], rate_per_s, job["seed"], number) for number in range(job["rounds"])]
 
@@ -125,7 +125,7 @@ def _benchmark_app(job: dict[str, Any]) -> list[dict[str, tuple[float, float]]]:
 
 
 def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: int) -> dict[str, tuple[float, float]]:
-    """Do each scenario in our way and at once in LoadGen's, or the other way round in every second round."""
+    """Run each scenario our way and right after it LoadGen's way, in alternating order from round to round."""
     arrivals = seed + number
     pairs: dict[str, tuple[float, float]] = {}
     arms: tuple[tuple[Callable[[], dict[str, float]], Callable[[], dict[str, float]]], ...] = (

@@ -1,8 +1,8 @@
 """MLPerf LoadGen as an oracle: the same calls under its load instead of ours.
 
-It comes from the optional wheel ``mlcommons-loadgen`` (``pip install -e '.[loadgen]'``), whose module is called
-``mlperf_loadgen``. LoadGen keeps its state in the process and one test runs at a time, so it belongs into a process of
-its own: see `benchmarks.validation.oracles.child`. What it measures here is not an MLPerf result.
+It comes from the optional wheel ``mlcommons-loadgen`` (``pip install -e '.[loadgen]'``), whose module is named
+``mlperf_loadgen``. LoadGen keeps its state in the process and runs one test at a time, so it belongs in a separate
+process: see `benchmarks.validation.oracles.child`. What it measures here is not an MLPerf result.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from prune_deploy import how_to_install
 __all__ = ["LoadGenNumbers", "LoadGenScenario", "missing", "percentile_of_loadgen", "run_loadgen"]
 
 LoadGenScenario = Literal["SingleStream", "Server", "Offline"]
-_SAMPLES = 16  # of the library of samples: they are all the same here
+_SAMPLES = 16  # size of the sample library; all samples are the same here
 _PERCENTILES = (0.5, 0.9, 0.95, 0.97, 0.99, 0.999)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadGenNumbers:
-    """What LoadGen says of one test.
+    """What LoadGen reports for one test.
 
     Parameters
     ----------
     scenario : str
-        LoadGen's name.
+        LoadGen's name of the scenario.
     queries : int
-        Issued, as it counts them; in Offline a single one.
+        Issued queries as LoadGen counts them; a single one in Offline.
     percentiles_ns : dict of float to int
         Latencies by share, by LoadGen's convention.
     samples_per_s : float or None
@@ -46,9 +46,9 @@ class LoadGenNumbers:
     over_bound : int or None
         Queries over the bound; Server only.
     early_stopping_met : bool
-        By its rule.
+        Whether LoadGen's early-stopping rule is met.
     schedule_ns : int
-        When the query after the last one would have been scheduled.
+        Scheduled time of the query after the last one.
     """
 
     scenario: LoadGenScenario
@@ -61,7 +61,7 @@ class LoadGenNumbers:
 
 
 def missing() -> str:
-    """Return why LoadGen cannot be used here and what to do; empty where it can."""
+    """Return why LoadGen cannot be used here and what to do; empty if it can."""
     if find_spec("mlperf_loadgen") is None:
         return f"mlperf_loadgen is not installed: {how_to_install('loadgen')} (no wheel for Linux on ARM)"
     return ""
@@ -92,18 +92,18 @@ def run_loadgen(
 ) -> LoadGenNumbers:
     """Run one test in this process; at most one at a time.
 
-    One call answers on the thread on which LoadGen issues; several answer on threads of their own, behind a queue.
+    A single call answers on LoadGen's issuing thread; several answer on their own threads, behind a queue.
 
     Parameters
     ----------
     scenario : {"SingleStream", "Server", "Offline"}
         See LoadGen.
     calls : sequence of callable
-        One for each stream; SingleStream uses the first.
+        One per stream; SingleStream uses the first.
     queries : int
-        Queries (Offline: samples), exactly.
+        Exact number of queries (Offline: samples).
     rate_per_s, bound_ns, share, seed
-        Server: arrivals per second, the bound and the share that has to keep it, and the seed of the schedule.
+        Server: arrivals per second, the latency bound, the share that must meet it, and the seed of the schedule.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def run_loadgen(
     """
     if reason := missing():
         raise WorkerError(reason)
-    mlperf_loadgen: Any = import_module("mlperf_loadgen")  # it comes without types
+    mlperf_loadgen: Any = import_module("mlperf_loadgen")  # it has no type hints
     settings = mlperf_loadgen.TestSettings()
     settings.scenario = getattr(mlperf_loadgen.TestScenario, scenario)
     settings.mode = mlperf_loadgen.TestMode.PerformanceOnly
@@ -151,7 +151,7 @@ def run_loadgen(
 
 
 class _System:
-    """What LoadGen calls the system under test."""
+    """LoadGen's system under test."""
 
     def __init__(self, loadgen: Any, calls: Sequence[Callable[[], None]]) -> None:
         self._loadgen = loadgen
@@ -176,7 +176,7 @@ class _System:
     def _answer(self, call: Callable[[], None], sample: int) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - LoadGen waits for every answer, so a failure is kept until it ends
+        except Exception as error:  # noqa: BLE001 - LoadGen waits for every answer, so a failure is kept until the end
             self.failures.append(error)
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(sample, 0, 0)])
 
@@ -188,7 +188,7 @@ class _System:
 
 
 def _facts(log: Path) -> dict[str, Any]:
-    """Read ``:::MLLOG {json}`` lines; of a key that comes twice, the last."""
+    """Read ``:::MLLOG {json}`` lines; the last value of a repeated key counts."""
     facts: dict[str, Any] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         _, found, text = line.partition(":::MLLOG ")

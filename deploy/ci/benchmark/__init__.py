@@ -1,3 +1,3 @@
-"""Results as rows of pytest-benchmark: `document` writes its JSON, `for_pytest` is what our pytest plug-in starts."""
+"""Results as rows of pytest-benchmark: `document` writes its JSON, and our pytest plug-in starts `for_pytest`."""
 
 __all__: list[str] = []

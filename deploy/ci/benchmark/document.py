@@ -1,9 +1,9 @@
 """Results as the JSON of pytest-benchmark, which its ``compare`` and dashboards read.
 
-A row is one model on one backend. Its rounds are the timed calls, as everywhere in that format: then ``ops`` is the
+A row is one model on one backend. Its rounds are the timed calls, as everywhere in that format, so ``ops`` is the
 throughput, ``median`` the p50 that we print, and rows of other benchmarks mean the same. Calls of one process are
-correlated, so ``stddev`` says nothing of the next process: the medians of the processes, the verdict and its interval
-stand in ``extra_info``. A model without samples has no row.
+correlated, so ``stddev`` says nothing about the next process: ``extra_info`` has the medians of the processes, the
+verdict and its interval. A model without samples has no row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deploy.results.results import Results
 __all__ = ["FORMAT_VERSION", "as_json", "document_of_check", "document_of_results", "without_row"]
 
 FORMAT_VERSION = "5.3.1"
-"""Of pytest-benchmark, whose layout this is."""
+"""Version of pytest-benchmark whose layout this is."""
 
 _NS = 1e9
 
@@ -32,24 +32,24 @@ _NS = 1e9
 def document_of_results(results: Results) -> dict[str, Any]:
     """Return one results file in the layout of pytest-benchmark.
 
-    Rows are called ``pruned[ort]``. The state of the repository is not known.
+    Rows are named like ``pruned[ort]``. The state of the repository is unknown.
     """
     return _document(results.environment, None, results.created_utc, _rows(results))
 
 
 def document_of_check(report: CheckReport) -> dict[str, Any]:
-    """Return a check report in the layout of pytest-benchmark; rows are called ``classifier::pruned[ort]``."""
+    """Return a check report in the layout of pytest-benchmark; rows are named like ``classifier::pruned[ort]``."""
     rows = (row for name, results in report.results.items() for row in _rows(results, name))
     return _document(report.environment, report.commit, report.created_utc, rows)
 
 
 def as_json(document: Mapping[str, Any]) -> str:
-    """Write the document as a JSON file holds it."""
+    """Return the document as the text of a JSON file."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def without_row(results: Results) -> tuple[str, ...]:
-    """Say which models have no row, and why, one line each."""
+    """Return one line for each model without a row, saying why."""
     failed = (one for one in results.all_measurements() if one.failure is not None)
     lines = [f"{one.subject.label} on {place(results, one)} has no row: {one.failure}" for one in failed]
     lines += [f"{one.backend} has no row: {one.reason}" for one in results.skipped]
@@ -69,7 +69,7 @@ def _document(
 
 
 def _machine(environment: Environment) -> dict[str, Any]:
-    """Write what the results say of the machine; what they do not say is left out."""
+    """Return the machine info that the results have; the rest is left out."""
     return {
         "node": environment.hostname_sha256,
         "processor": environment.cpu,
@@ -83,7 +83,7 @@ def _machine(environment: Environment) -> dict[str, Any]:
 
 
 def _commit(commit: Commit | None) -> dict[str, Any]:
-    """Write the commit; without one as pytest-benchmark does outside of a repository."""
+    """Return the commit info; without a commit, as pytest-benchmark does outside a repository."""
     return {
         "id": "unversioned" if commit is None else commit.sha,
         "time": None if commit is None else commit.committed_utc,

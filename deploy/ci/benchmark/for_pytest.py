@@ -1,10 +1,9 @@
-"""What the pytest plug-in starts: ``python -P -m deploy.ci.benchmark.for_pytest REQUEST ANSWER``.
+"""Process that the pytest plug-in starts: ``python -P -m deploy.ci.benchmark.for_pytest REQUEST ANSWER``.
 
-The plug-in lives in the test process of people who have packages of their own that are called like ours: it imports
-nothing of ours and reads what is written here, both as JSON. ``REQUEST`` holds the arguments of `deploy.bench`, with
-``inputs`` as the name of a file of `numpy.savez`. ``ANSWER`` holds either what was found (``outcome``, ``verdict``,
-``line``, ``remedy``, and the rows as the ``document`` of pytest-benchmark) or why nothing was measured (``refused``,
-``kind``).
+The plug-in runs in the test process of users whose own packages may have the same names as ours, so it imports none of
+ours and exchanges JSON files with this process. ``REQUEST`` holds the arguments of `deploy.bench`, with ``inputs`` as
+the name of a file of `numpy.savez`. ``ANSWER`` holds either the result (``outcome``, ``verdict``, ``line``, ``remedy``,
+and the rows as the ``document`` of pytest-benchmark) or why nothing was measured (``refused``, ``kind``).
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ OUTCOMES = {
     exit_codes.UNFIT: "unfit",
     exit_codes.WRONG_ANSWERS: "wrong",
 }
-"""Exit code of the same measurement -> what the plug-in is told."""
+"""Outcome reported to the plug-in, by the exit code of the same measurement."""
 
 _REMEDIES = {
     "failed": "",
     "unfit": "measure again when it is quieter, or decide what that is: unfit='warn', 'skip' or 'accept'",
     "wrong": "do not use it there: try another backend or precision, or export the model again",
 }
-"""Where the answer names options of a command, or has nothing to add to the line."""
+"""Used if the answer names options of a command, or has nothing to add to the line."""
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """Measure what is asked for; one model, or two in turn, on one backend.
+    """Measure one model, or two in turn, on one backend.
 
     Parameters
     ----------
     request : dict
-        Arguments of `deploy.bench`; ``output`` receives the results.
+        Arguments of `deploy.bench`; the results are saved to ``output``.
     """
     options = dict(request)
     try:
@@ -68,7 +67,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def told_of(results: Results) -> dict[str, Any]:
-    """Return what the plug-in is told of results of one backend."""
+    """Return the answer to the plug-in for results of one backend."""
     with advised(PYTHON):
         told = answer_of(results)
         line = fitting(answer(results))
@@ -85,7 +84,7 @@ def told_of(results: Results) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the request, measure, write the answer."""
+    """Read the request, measure, and write the answer."""
     request, answered = map(Path, sys.argv[1:])
     with scratch_folder():
         write_file(answered, json.dumps(answer_to(read_json(request)), allow_nan=False))

@@ -1,4 +1,4 @@
-"""Statistics of one row of pytest-benchmark, by its own definitions, from samples in seconds."""
+"""Statistics of one pytest-benchmark row, by its own definitions, from samples in seconds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["stats_of"]
 
 
 def stats_of(seconds: Sequence[float]) -> dict[str, Any]:
-    """Return what pytest-benchmark stores of a benchmark whose rounds took these times.
+    """Return the statistics that pytest-benchmark stores for rounds with these times.
 
     Parameters
     ----------
     seconds : sequence of float
-        One for each round, at least one, in the order in which they were made.
+        One per round, at least one, in the order they were made.
 
     Returns
     -------
     dict
-        Times in seconds, ``ops`` in calls a second; quartiles by method 2 of even and method 3 of odd sizes.
+        Times in seconds, ``ops`` in calls per second; quartiles by method 2 of even and method 3 of odd sizes.
 
     References
     ----------

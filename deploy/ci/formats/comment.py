@@ -1,4 +1,4 @@
-"""The body of a comment on a pull or merge request, with the hidden mark by which it is found and updated."""
+"""The body of a comment on a pull or merge request, with a hidden mark to find and update it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.ci.formats.markdown import markdown_summary
 __all__ = ["comment_body", "mark_of"]
 
 _MOST = 60_000
-"""Bytes: GitHub refuses a comment of more than 65,536 characters."""
+"""Maximum bytes: GitHub refuses a comment of more than 65,536 characters."""
 _ODD = re.compile(r"[^A-Za-z0-9 ._]+")
 
 
@@ -21,8 +21,8 @@ def mark_of(name: str) -> str:
     Parameters
     ----------
     name : str
-        Checks of different names have comments of their own. What could end an HTML comment is replaced, and a hash of
-        the name keeps the marks of two names apart.
+        Checks with different names have separate comments. Characters that could end an HTML comment are replaced, and
+        a hash of the name keeps the marks of two names apart.
     """
     plain = " ".join(_ODD.sub(" ", name).split())[:60]
     short = sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
@@ -30,13 +30,13 @@ def mark_of(name: str) -> str:
 
 
 def comment_body(report: CheckReport, name: str = "") -> str:
-    """Return the body.
+    """Return the body of the comment.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     name : str, optional
-        Of the comment; by default the title of the check.
+        Name of the comment; default: the title of the check.
     """
     return f"{mark_of(name or report.title)}\n{markdown_summary(report, _MOST)}"

@@ -1,4 +1,4 @@
-"""One comment of ours in a conversation, written once and updated in place afterwards."""
+"""Keep one comment of ours in a conversation: written once, then updated in place."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ class Conversation(Protocol):
         """Write a comment, and return its number."""
 
     def update(self, number: int, body: str) -> bool:
-        """Replace a comment; False where it is there no more."""
+        """Replace a comment; False if it no longer exists."""
 
     def delete(self, number: int) -> None:
-        """Remove a comment; one that is there no more is no mistake."""
+        """Delete a comment; a missing one is not an error."""
 
 
 def put(conversation: Conversation, mark: str, body: str) -> Literal["created", "updated"]:
-    """Update the comment that begins with `mark`, or write it; however many jobs do so at once, one stays.
+    """Update the comment that begins with `mark`, or create it; only one remains even if several jobs do so at once.
 
     Parameters
     ----------
     conversation : Conversation
-        Where it stands.
+        Where to post.
     mark : str
         First line of `body`.
     body : str
-        What it says from now on.
+        The new text.
 
     Raises
     ------
     ServerError
-        The server cannot be reached, or refuses.
+        The server cannot be reached or refuses.
     """
     if _update(conversation, conversation.own(mark), body):
         return "updated"
     written = conversation.create(body)
-    # Another job may have written one in the meantime: the older one stays.
+    # Another job may have written one in the meantime: the older one is kept.
     found = conversation.own(mark)
     if found and found[0] != written and _update(conversation, found, body):
         return "updated"
@@ -51,7 +51,7 @@ def put(conversation: Conversation, mark: str, body: str) -> Literal["created", 
 
 
 def _update(conversation: Conversation, found: list[int], body: str) -> bool:
-    """Update the oldest that is still there, and remove the others."""
+    """Update the oldest one that still exists, and delete the others."""
     for index, number in enumerate(found):
         if conversation.update(number, body):
             for other in found[index + 1 :]:

@@ -1,4 +1,4 @@
-"""How the numbers of a row are written: in its unit, with the interval, so that the limit and its breach differ."""
+"""Format the numbers of a row: in its unit, with the interval, and so that limit and value look different."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["allowed", "figure", "limits_table", "measured"]
 _NS_PER_MS = 1e6
 _MB = 10**6
 _SMALL = 5e-4
-"""Shares below it have no digit before the second decimal."""
+"""Smaller shares are formatted with two significant digits."""
 
 
 def figure(value: float, unit: str) -> str:
-    """Write a number: ``figure(8.0, "ms")`` is ``"8.00 ms"``, ``figure(0.052, "share")`` is ``"5.2 %"``.
+    """Format a number: ``figure(8.0, "ms")`` is ``"8.00 ms"``, ``figure(0.052, "share")`` is ``"5.2 %"``.
 
-    Bytes are written in the unit of the check file, of 10^6.
+    Bytes are in the unit of the check file, 10^6.
     """
     match unit:
         case "ms":
@@ -36,7 +36,7 @@ def figure(value: float, unit: str) -> str:
 
 
 def measured(row: CheckRow) -> str:
-    """Write what was measured, with its interval: ``"6.21 ms [6.10, 6.40]"``; ``"-"`` where nothing was."""
+    """Format the measured value with its interval: ``"6.21 ms [6.10, 6.40]"``; ``"-"`` if there is none."""
     if row.observed is None:
         return NOTHING
     value = _written(row, row.observed)
@@ -50,7 +50,7 @@ def measured(row: CheckRow) -> str:
 
 
 def allowed(row: CheckRow) -> str:
-    """Write the limit as a number; ``"-"`` where it has none."""
+    """Format the limit as a number; ``"-"`` if it has none."""
     return NOTHING if row.allowed is None else _written(row, row.allowed)
 
 
@@ -61,7 +61,7 @@ def limits_table(report: CheckReport) -> Table:
 
 
 def _written(row: CheckRow, value: float) -> str:
-    """Write both numbers in full where they differ and would look alike."""
+    """Format a value, in full if limit and observed value differ but would look the same."""
     if row.allowed is None or row.observed is None or row.allowed == row.observed:
         return figure(value, row.unit)
     if figure(row.allowed, row.unit) != figure(row.observed, row.unit):

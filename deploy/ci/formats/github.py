@@ -1,7 +1,7 @@
-"""A check report for a job on GitHub: annotations as workflow commands, the job summary and the outputs of the step.
+"""A check report for a job on GitHub: annotations as workflow commands, the job summary and the step outputs.
 
-What is printed goes into a log that the runner reads commands from: the answer stands between marks that switch them
-off, and every text inside a command is escaped.
+The runner reads commands from the log, so the printed answer stands between marks that disable them, and every text
+inside a command is escaped.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from deploy.files.printable import printable
 __all__ = ["SHOWN", "command", "github_annotations", "publish", "without_commands"]
 
 SHOWN = 10
-"""Errors, and as many warnings, that GitHub shows of one step; it drops the others without a word."""
+"""Maximum number of errors, and of warnings, that GitHub shows per step; it silently drops the others."""
 _MOST_SUMMARY = 1024 * 1024
-"""Bytes of one step's summary; GitHub drops a longer one whole."""
+"""Maximum bytes of a step summary; GitHub drops a longer one entirely."""
 _ROOM = 4096
-"""Bytes that the summary stays below that."""
+"""Safety margin in bytes below that maximum."""
 
 
 def github_annotations(report: CheckReport, environment: Mapping[str, str]) -> str:
-    """Write one workflow command for each row that is not kept, on the file of its model, the gravest first.
+    """Return one workflow command per row that is not kept, on the file of its model, the most severe first.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     environment : Mapping of str to str
-        Of the job.
+        Environment of the job.
     """
     rows = attention(report)
     levels = {
@@ -47,16 +47,16 @@ def github_annotations(report: CheckReport, environment: Mapping[str, str]) -> s
 
 
 def publish(report: CheckReport, environment: Mapping[str, str], files: Mapping[str, str]) -> None:
-    """Append the summary and the outputs of the step to the files that the runner names; none outside of GitHub.
+    """Append the summary and the step outputs to the files that the runner names; no effect outside GitHub.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     environment : Mapping of str to str
-        Of the job.
+        Environment of the job.
     files : Mapping of str to str
-        Further outputs: what was written, and where.
+        Further outputs: name and path of each file written.
 
     Raises
     ------
@@ -81,13 +81,13 @@ def publish(report: CheckReport, environment: Mapping[str, str], files: Mapping[
 
 
 def without_commands(text: str) -> str:
-    """Return text for the log in which the runner looks for no commands."""
+    """Return text for the log with workflow commands disabled."""
     token = secrets.token_hex(16)
     return f"::stop-commands::{token}\n{text}::{token}::\n"
 
 
 def command(level: str, message: str, **properties: str) -> str:
-    """Write a workflow command: ``::error file=net.onnx,title=...::message``."""
+    """Return a workflow command: ``::error file=net.onnx,title=...::message``."""
     told = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     return f"::{level}{f' {told}' if told else ''}::{_data(message)}"
 
@@ -109,7 +109,7 @@ def _annotations(
 
 
 def _output(name: str, value: str) -> str:
-    """Write an output between delimiters that no value can know."""
+    """Return a step output between random delimiters that no value can contain."""
     delimiter = f"deploy-{secrets.token_hex(16)}"
     return f"{name}<<{delimiter}\n{printable(value)}\n{delimiter}\n"
 

@@ -18,23 +18,23 @@ _ANSWERS = "answers"
 
 
 def code_quality(report: CheckReport, environment: Mapping[str, str]) -> str:
-    """Write a Code Quality report: one finding for each row that is not kept, an empty list where there is none.
+    """Return a Code Quality report: one finding per row that is not kept; an empty list if there is none.
 
-    A finding has the same fingerprint in every run, whatever was measured: GitLab tells by it what is new.
+    A finding has the same fingerprint in every run, whatever was measured: GitLab uses it to tell what is new.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     environment : Mapping of str to str
-        Of the job.
+        Environment of the job.
     """
     findings = [_finding(report, row, environment) for row in attention(report)]
     return json.dumps(findings, indent=1) + "\n"
 
 
 def open_metrics(report: CheckReport) -> str:
-    """Write what was measured for each limit, and what is allowed, in OpenMetrics text."""
+    """Return the measured and the allowed value of each limit as OpenMetrics text."""
     lines = []
     for name, about in (("observed", "what was measured for a limit"), ("allowed", "the limit")):
         family = f"deploy_check_{name}"

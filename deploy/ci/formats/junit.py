@@ -1,6 +1,6 @@
-"""A check report as JUnit XML: a suite for each model, a case for each limit, valid by the schemas people check with.
+"""A check report as JUnit XML: a suite per model, a case per limit.
 
-What the schemas of Jenkins (``junit-10.xsd``) and of Ant (``JUnit.xsd``) both allow is written, and nothing else.
+It uses only what the schemas of Jenkins (``junit-10.xsd``) and Ant (``JUnit.xsd``) both allow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["junit_xml"]
 
 
 def junit_xml(report: CheckReport) -> str:
-    """Write the XML.
+    """Return the XML.
 
-    A limit that is broken is a failure, one that could not be looked at an error. What is undecided or was measured on
-    an unfit machine is a failure or a skipped case, as the policy of the check file says. Limits of one model share
-    their measurements, so that no case has a time of its own: each shows an equal part of the job's.
+    A broken limit is a failure, one that could not be judged an error. An undecided limit, or one measured on an unfit
+    machine, is a failure or a skipped case, by the policy of the check file. Limits of one model share their
+    measurements, so no case has its own time: each shows an equal part of the job's time.
     """
     root = ET.Element("testsuites")
     models = dict.fromkeys(row.model for row in report.rows)
@@ -81,7 +81,7 @@ def _add_case(suite: ET.Element, row: CheckRow, kind: str, time_s: float) -> Non
 
 
 def _kind(row: CheckRow) -> str:
-    """Return the element that says what became of a case; empty where it passed."""
+    """Return the element name for the outcome of a case; empty if it passed."""
     if row.verdict == "failed" and row.outcome == "failure":
         return "error"
     return {"failure": "failure", "warning": "skipped", "passed": ""}[row.outcome]
@@ -93,5 +93,5 @@ def _figures(row: CheckRow) -> str:
 
 
 def _shown(text: str) -> str:
-    """Write what XML cannot hold as its code."""
+    """Escape characters that XML cannot hold."""
     return printable(text) or "-"

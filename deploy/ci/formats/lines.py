@@ -1,4 +1,4 @@
-"""A check report as lines for a terminal: the verdict first, what needs somebody, and what is kept in few words."""
+"""A check report as lines for a terminal: the verdict, the rows that need attention, then the kept ones in short."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STYLES: dict[RowVerdict, str] = {
 _OF_ALL: dict[Outcome, str] = {"failure": "bold red", "warning": "bold yellow", "passed": "bold green"}
 _INDENT = "  "
 _FACT = 7
-"""Columns of the name of a fact below a row."""
+"""Width of the name of a fact below a row."""
 
 
 def print_check(report: CheckReport, console: Console | None = None, *, page: str = "", verbose: bool = False) -> None:
@@ -36,13 +36,13 @@ def print_check(report: CheckReport, console: Console | None = None, *, page: st
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     console : Console, optional
         Defaults to stdout.
     page : str, optional
-        Where the page lies.
+        Path of the page.
     verbose : bool, default=False
-        Whether all that was measured of each model follows.
+        Whether to print everything measured for each model.
     """
     console = console or Console(highlight=False)
     style = _OF_ALL[outcome_of(report)]

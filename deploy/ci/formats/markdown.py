@@ -1,4 +1,4 @@
-"""A check report as Markdown that GitHub and GitLab render alike: verdict, what needs somebody, the rest folded."""
+"""A check report as Markdown that GitHub and GitLab render alike: verdict, rows to act on, the rest folded."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _SIGNS: dict[Outcome, str] = {
     "passed": "\N{WHITE HEAVY CHECK MARK}",
 }
 _LONGEST = 500
-"""Characters of one piece of text from outside."""
+"""Maximum characters of one piece of external text."""
 _MARKUP = re.compile(r"([\\`*_\[\]{}|~^])")
 _REFERENCE = re.compile(r"([@#!%])(?=\w)|(?<=\w)(-)(?=\d)")
-"""What both servers make a link of and tell people about: @name, #1, !1, GH-1."""
+"""What both servers turn into links and notifications: @name, #1, !1, GH-1."""
 
 
 def inline(text: str) -> str:
-    """Write text from outside so that it is shown as it is: no markup, no HTML, no mention, no link, one line."""
+    """Escape external text so that it is shown verbatim on one line: no markup, HTML, mention or link."""
     shown = printable(text)
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
     shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     shown = _MARKUP.sub(r"\\\1", shown)
-    # An empty character ends a reference; an entity in it hides a link from those who make links of plain text.
+    # A zero-width character ends a reference; an entity inside a URL prevents automatic linking of plain text.
     shown = _REFERENCE.sub(lambda found: f"{found.group()}&#8203;", shown)
     shown = shown.replace("://", "&#58;//").replace("www.", "www&#46;")
     return shown.replace("$", "<span>$</span>")
 
 
 def markdown_summary(report: CheckReport, most_bytes: int | None = None) -> str:
-    """Write the summary.
+    """Return the summary.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     most_bytes : int, optional
-        What is longer loses the folded parts and then whole rows, the least grave ones, and says so.
+        If longer, the folded parts and then the least severe rows are dropped, with a note.
     """
     rows = attention(report)
     folded = [_kept(report), _machine(report), _doubts(report)]
@@ -58,7 +58,7 @@ def markdown_summary(report: CheckReport, most_bytes: int | None = None) -> str:
         text = _page(report, rows, [*folded, _left_out(report, len(rows), folded)])
         if _size(text) <= most_bytes:
             return text
-    # Between no row and all of them: how many fit is found by halving.
+    # Binary search for the number of rows that fit.
     fits, too_many = 0, len(rows)
     while too_many - fits > 1:
         half = (fits + too_many) // 2
@@ -92,7 +92,7 @@ def _table(rows: Iterable[CheckRow]) -> str:
 
 
 def _remedies(rows: Iterable[CheckRow]) -> str:
-    """Write below the table why each row is not kept, and what to do about it."""
+    """List why each row is not kept, and what to do about it."""
     return "\n".join(
         f"- **{inline(row.where)}**, {inline(row.limit)}: {inline(row.reason)}"
         + (f". To do: {inline(row.remedy)}" if row.remedy else "")
@@ -128,7 +128,7 @@ def _folded(title: str, body: str) -> str:
 
 
 def _left_out(report: CheckReport, n_rows: int, folded: Sequence[str]) -> str:
-    """Say what did not fit; the empty lines around it are those of a part."""
+    """Return the note that says what did not fit."""
     missing = len(attention(report)) - n_rows
     what = [f"{missing} more {'row that is' if missing == 1 else 'rows that are'} not kept"] if missing else []
     names = ("the limits that are kept", "the machine", "the doubts")

@@ -17,11 +17,11 @@ class MergeRequest:
     Parameters
     ----------
     server : Server
-        With a token of the project that may write notes.
+        Server with a token that may write notes in the project.
     project : str
-        Its number, or ``group/name``.
+        Number of the project, or ``group/name``.
     number : str
-        Of the merge request in the project.
+        Number of the merge request in the project.
     """
 
     def __init__(self, server: Server, project: str, number: str) -> None:
@@ -45,11 +45,11 @@ class MergeRequest:
         return number_of(self._server.ask("POST", self._notes, {"body": body}))
 
     def update(self, number: int, body: str) -> bool:
-        """Replace a note; False where it is there no more."""
+        """Replace a note; False if it no longer exists."""
         return self._there("PUT", number, {"body": body})
 
     def delete(self, number: int) -> None:
-        """Remove a note; one that is there no more is no mistake."""
+        """Delete a note; a missing one is not an error."""
         self._there("DELETE", number)
 
     def _there(self, method: str, number: int, body: Mapping[str, Any] | None = None) -> bool:

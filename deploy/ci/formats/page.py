@@ -1,4 +1,4 @@
-"""A check report as a page: the verdict and each limit on the first screen, what was measured of each model below."""
+"""A check report as an HTML page: verdict and limits on the first screen, measurements of each model below."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check_page"]
 
 
 def check_page(report: CheckReport) -> str:
-    """Make the whole page. The same report gives the same page."""
+    """Return the whole page; the same report gives the same page."""
     ending = ending_of_check(report)
     return render(
         "check.html",
@@ -68,7 +68,7 @@ def _bar(row: CheckRow, name: str) -> Bar:
 
 
 def _picture(row: CheckRow, name: str) -> Markup:
-    """Draw what was measured beside the limit, where both are numbers."""
+    """Draw the measured value and the limit, if both are numbers."""
     if row.observed is None or row.allowed is None:
         return Markup()
     ends = None if row.low is None or row.high is None else (row.low, row.high)

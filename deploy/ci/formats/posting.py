@@ -1,4 +1,4 @@
-"""A check report as a comment on the pull or merge request of a job; what prevents it never fails the job."""
+"""Post a check report as a comment on the pull or merge request of a job; a failure to post never fails the job."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REFUSED = {401, 403, 404}
 
 
 class Posted(NamedTuple):
-    """What became of a comment.
+    """Outcome of posting a comment.
 
     Parameters
     ----------
     level : str
-        ``"notice"``, or ``"warning"`` where a comment was wanted and could not be written.
+        ``"notice"``, or ``"warning"`` if a comment could not be written.
     words : str
         One line.
     """
@@ -34,23 +34,23 @@ class Posted(NamedTuple):
 
 
 def post(report: CheckReport, environment: Mapping[str, str], *, name: str = "", number: int | None = None) -> Posted:
-    """Write the comment, or update the one that an earlier job wrote.
+    """Post the comment, or update the one from an earlier job.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     environment : Mapping of str to str
-        Of the job: its server, repository, request and token.
+        Environment of the job: its server, repository, request and token.
     name : str, optional
-        Of the comment; by default the title of the check. Jobs of one name share a comment.
+        Name of the comment; default: the title of the check. Jobs with the same name share a comment.
     number : int, optional
-        Of the pull or merge request; by default the one that the job runs for.
+        Number of the pull or merge request; default: the one that the job runs for.
 
     Raises
     ------
     DeployError
-        This is no job of GitHub or GitLab.
+        This is not a GitHub or GitLab job.
     """
     if "GITHUB_REPOSITORY" not in environment and "CI_API_V4_URL" not in environment:
         raise DeployError(
@@ -79,10 +79,10 @@ def _on_github(environment: Mapping[str, str], number: int | None) -> Conversati
 
 
 def _on_gitlab(environment: Mapping[str, str], number: int | None) -> Conversation | None:
-    # A request from a fork runs in the fork, and has its number in the project that it is for.
+    # A request from a fork runs in the fork, but its number belongs to the target project.
     project = environment.get("CI_MERGE_REQUEST_PROJECT_ID") or environment.get("CI_PROJECT_ID", "")
     request = environment.get("CI_MERGE_REQUEST_IID", "") if number is None else str(number)
-    if not request:  # a pipeline of a branch, which tells of its requests as group/name!7,group/name!8
+    if not request:  # a branch pipeline, which lists its requests as group/name!7,group/name!8
         project, _, request = environment.get("CI_OPEN_MERGE_REQUESTS", "").partition(",")[0].rpartition("!")
     if not request:
         return None

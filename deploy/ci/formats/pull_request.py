@@ -12,8 +12,7 @@ from deploy.ci.formats.web import Server, ServerError, field, number_of
 __all__ = ["PullRequest", "pull_request_of"]
 
 _BOT = "[bot]"
-"""Ends the name of whoever writes with the token of a job or of an app, and no other name; such a token may not ask who
-it is."""
+"""Suffix of the user name behind a job or app token, and of no other name; such a token cannot query its own user."""
 _UNKNOWN = {401, 403, 404}
 
 
@@ -23,11 +22,11 @@ class PullRequest:
     Parameters
     ----------
     server : Server
-        With the token of the job.
+        Server with the token of the job.
     repository : str
         ``owner/name``.
     number : int
-        Of the pull request.
+        Number of the pull request.
     """
 
     def __init__(self, server: Server, repository: str, number: int) -> None:
@@ -52,15 +51,15 @@ class PullRequest:
         return number_of(self._server.ask("POST", self._comments, {"body": body}))
 
     def update(self, number: int, body: str) -> bool:
-        """Replace a comment; False where it is there no more."""
+        """Replace a comment; False if it no longer exists."""
         return _there(self._server, "PATCH", f"{self._comment}/{number}", {"body": body})
 
     def delete(self, number: int) -> None:
-        """Remove a comment; one that is there no more is no mistake."""
+        """Delete a comment; a missing one is not an error."""
         _there(self._server, "DELETE", f"{self._comment}/{number}")
 
     def _who(self) -> str:
-        """Return whose comments these are, empty where it is a bot: anybody may write one that begins with the mark."""
+        """Return the author of our comments, empty for a bot; the mark alone is no proof, as anyone can write it."""
         if self._author is None:
             try:
                 self._author = str(field(self._server.ask("GET", "user"), "login") or "")
@@ -72,7 +71,7 @@ class PullRequest:
 
 
 def pull_request_of(environment: Mapping[str, str]) -> int | None:
-    """Return the number of the pull request that a job on GitHub runs for; None where it runs for none.
+    """Return the number of the pull request that a job on GitHub runs for; None if there is none.
 
     Raises
     ------

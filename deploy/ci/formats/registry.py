@@ -1,7 +1,7 @@
 """All formats by name: what ``deploy check --format NAME`` prints and ``--write NAME=PATH`` writes.
 
-`FORMATS` names them. Before the measurement `writes_of` refuses what cannot be written; after it `show` prints the
-report on stdout, and `save_as` writes the files.
+`FORMATS` lists them. Before the measurement, `writes_of` refuses files that cannot be written; afterwards, `show`
+prints the report to stdout and `save_as` writes the files.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ FORMATS = {
     "metrics": "a metrics report in OpenMetrics text",
     "comment": "the body of a comment on a pull or merge request",
 }
-"""Name of a format -> what it is."""
+"""Description of each format, by name."""
 _LOG_COLUMNS = 120
 
 
 class Write(NamedTuple):
-    """A file that is written beside what is printed.
+    """A file to write in addition to the printed output.
 
     Parameters
     ----------
     name : str
-        Of the format.
+        Name of the format.
     path : Path
-        Of the file.
+        Path of the file.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Write(NamedTuple):
 
 
 def require_format(name: str) -> str:
-    """Return the name of a format.
+    """Return the name of a format if it exists.
 
     Raises
     ------
     OutputError
-        There is none of this name.
+        There is no format of this name.
     """
     if name not in FORMATS:
         raise OutputError(f"unknown format {name!r}{suggestion(name, list(FORMATS))}")
@@ -71,7 +71,7 @@ def require_format(name: str) -> str:
 
 
 def writes_of(wishes: Iterable[str]) -> tuple[Write, ...]:
-    """Read ``FORMAT=PATH``, and find out before the work whether the files can be written.
+    """Parse ``FORMAT=PATH``, and check in advance that the files can be written.
 
     Raises
     ------
@@ -94,18 +94,18 @@ def writes_of(wishes: Iterable[str]) -> tuple[Write, ...]:
 def write_format(
     report: CheckReport, name: str, *, environment: Mapping[str, str] | None = None, page: str = ""
 ) -> str:
-    """Return the report in a format, with nothing written anywhere.
+    """Return the report in a format, without writing anything.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     name : str
         One of `FORMATS`.
     environment : Mapping of str to str, optional
-        Of the job, for paths from the root of its repository; by default that of this process.
+        Environment of the job, for paths from the root of its repository; default: that of this process.
     page : str, optional
-        Where the page lies, for the terminal.
+        Path of the page, for the terminal.
 
     Raises
     ------
@@ -142,24 +142,24 @@ def show(
     console: Console | None = None,
     verbose: bool = False,
 ) -> None:
-    """Print the report on stdout; the format ``github`` also writes the job summary and the outputs of the step.
+    """Print the report to stdout; the format ``github`` also writes the job summary and the step outputs.
 
     Parameters
     ----------
     report : CheckReport
-        Of one job.
+        Report of one job.
     name : str
         One of `FORMATS`.
     environment : Mapping of str to str, optional
-        Of the job; by default that of this process.
+        Environment of the job; default: that of this process.
     page : str, optional
-        Where the page lies.
+        Path of the page.
     files : Mapping of str to str, optional
-        What else was written, by name, for the outputs of the step: ``{"report": "check.json"}``.
+        Other files written, by name, for the step outputs: ``{"report": "check.json"}``.
     console : Console, optional
         Defaults to stdout.
     verbose : bool, default=False
-        Whether the terminal shows all that was measured.
+        Whether the terminal shows everything measured.
 
     Raises
     ------
@@ -178,12 +178,12 @@ def show(
 
 
 def save_as(report: CheckReport, writes: Iterable[Write], *, environment: Mapping[str, str] | None = None) -> None:
-    """Write the files; each appears whole or not at all.
+    """Write the files, each atomically.
 
     Raises
     ------
     OutputError
-        One cannot be written.
+        A file cannot be written.
     """
     for write in writes:
         write_file(write.path, write_format(report, write.name, environment=environment))

@@ -1,4 +1,4 @@
-"""What a check report comes to in one sentence, and which of its rows are read first."""
+"""Sum up a check report in one sentence, and order its rows by severity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS: dict[RowVerdict, str] = {
     "inconclusive": "undecided",
     "kept": "kept",
 }
-"""How a verdict is called, the gravest first."""
+"""Display word of each verdict, the most severe first."""
 
 _ANSWERS = "answers"
 _ORDER = tuple(WORDS)
@@ -35,14 +35,14 @@ def verdict_of(report: CheckReport) -> str:
 
 
 def outcome_of(report: CheckReport) -> Outcome:
-    """Return what the job as a whole makes of its verdicts."""
+    """Return the outcome of the job as a whole."""
     if report.exit_code:
         return "failure"
     return "warning" if report.with_outcome("warning") else "passed"
 
 
 def setting_of(report: CheckReport) -> str:
-    """Name check, commit and time: ``"vision at 0123456789ab; took 42 s, budget 120 s"``."""
+    """Describe check, commit and time: ``"vision at 0123456789ab; took 42 s, budget 120 s"``."""
     commit = report.commit
     at = "" if commit is None else f" at {commit.sha[:12]}{' with changes' if commit.dirty else ''}"
     again = ", measured longer where it was not decided" if report.retried else ""
@@ -50,22 +50,22 @@ def setting_of(report: CheckReport) -> str:
 
 
 def by_gravity(rows: Iterable[CheckRow]) -> tuple[CheckRow, ...]:
-    """Sort rows: what fails the job before warnings, wrong answers before all else; equals as in the check file."""
+    """Sort rows: failures before warnings, wrong answers first of all; ties as in the check file."""
     return tuple(sorted(rows, key=_gravity))
 
 
 def attention(report: CheckReport) -> tuple[CheckRow, ...]:
-    """Return the rows that are not kept, the gravest first."""
+    """Return the rows that are not kept, the most severe first."""
     return by_gravity(row for row in report.rows if row.verdict != "kept")
 
 
 def kept(report: CheckReport) -> tuple[CheckRow, ...]:
-    """Return the rows that are kept, as in the check file."""
+    """Return the kept rows, in the order of the check file."""
     return tuple(row for row in report.rows if row.verdict == "kept")
 
 
 def ending_of_check(report: CheckReport) -> Ending:
-    """Return what the exit code says; the remedies stand with the rows."""
+    """Return the exit code and its sentence; remedies are given with the rows."""
     code = report.exit_code
     failures = by_gravity(report.with_outcome("failure"))
     warnings = report.with_outcome("warning")
@@ -94,7 +94,7 @@ def _gravity(row: CheckRow) -> tuple[bool, bool, int]:
 
 
 def _named(rows: Iterable[CheckRow], verdict: RowVerdict) -> str:
-    """Name the first row of a verdict, and count the others."""
+    """Name the first row with a verdict, and count the others."""
     found = [row for row in rows if row.verdict == verdict]
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{found[0].limit} of {found[0].where}{more}"

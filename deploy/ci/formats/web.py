@@ -1,4 +1,4 @@
-"""Requests to the server of a repository: JSON there and back, with a token that is shown nowhere."""
+"""JSON requests to the server of a repository, with a token that is never shown."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MOST_BYTES = 32 * 2**20
 _ATTEMPTS = 3
 _BUSY = {429, 502, 503, 504}
 _LONGEST = 200
-"""Characters of the server's own words that a message quotes."""
+"""Maximum characters that a message quotes from the server."""
 
 
 class ServerError(DeployError):
-    """The server cannot be reached, or refuses.
+    """The server cannot be reached or refuses.
 
     Parameters
     ----------
     message : str
         One line.
     status : int, optional
-        What it answered; None: nothing.
+        HTTP status of the answer; None: no answer.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -41,23 +41,23 @@ class ServerError(DeployError):
 
 
 class Server:
-    """One server, spoken to with one token.
+    """A client for one server with one token.
 
     Parameters
     ----------
     url : str
-        Of its API.
+        Address of its API.
     token : str
-        Sent as `header` says; a redirection is not followed, so that no other server gets it.
+        Sent in `header`; redirects are not followed, so no other server gets it.
     header : tuple of (str, str)
-        Name of the header that carries the token, and what stands before it.
+        Name of the header that carries the token, and the prefix of the token.
     pause : callable, optional
-        Waits for some seconds.
+        Waits for the given number of seconds.
 
     Raises
     ------
     ServerError
-        The address is not one of the web, or the token has characters that no token has.
+        The address is not an http(s) one, or the token has characters that no token has.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Server:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ServerError(f"{url!r} is not the address of a server: it must begin with https://")
-        # A message of the standard library would quote the whole header.
+        # An error message of the standard library would quote the whole header.
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ServerError("the token has characters that tokens never have: was it copied with a line break?")
         name, before = header
@@ -83,14 +83,14 @@ class Server:
     def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
     ) -> Any:
-        """Send one request, and return the JSON of the answer; None where it is empty.
+        """Send one request, and return the JSON of the answer; None if it is empty.
 
-        What changes nothing when it is said twice is said again to a server that is busy.
+        Idempotent requests are retried if the server is busy.
 
         Raises
         ------
         ServerError
-            It cannot be reached, refuses, or answers with something other than JSON.
+            The server cannot be reached, refuses, or answers with something other than JSON.
         """
         attempts = 1 if method == "POST" else _ATTEMPTS
         for attempt in range(1, attempts + 1):
@@ -108,7 +108,7 @@ class Server:
         Raises
         ------
         ServerError
-            As of `ask`, or it answers with something else than a list.
+            As for `ask`, or the answer is not a list.
         """
         entries: list[dict[str, Any]] = []
         for page in range(1, 1000):
@@ -140,7 +140,7 @@ class Server:
             raise ServerError(f"{self._host} answered {method} {path} with something other than JSON") from None
 
     def _said(self, error: HTTPError) -> str:
-        """Quote the server's own words, where it has some."""
+        """Return the server's error message in parentheses, if there is one."""
         try:
             found = json.loads(error.read(_MOST_BYTES))
         except (OSError, HTTPException, ValueError):
@@ -153,19 +153,19 @@ class Server:
 
 
 def field(record: Any, *names: str) -> Any:
-    """Return what stands in a record of an answer, however deep; None where it is missing."""
+    """Return a possibly nested field of a record; None if missing."""
     for name in names:
         record = record.get(name) if isinstance(record, dict) else None
     return record
 
 
 def number_of(record: Any) -> int:
-    """Return the number of what a server tells of.
+    """Return the number of a record.
 
     Raises
     ------
     ServerError
-        It has none.
+        The record has none.
     """
     number = field(record, "id")
     if not isinstance(number, int):
@@ -174,7 +174,7 @@ def number_of(record: Any) -> int:
 
 
 class _NoRedirection(HTTPRedirectHandler):
-    """Answer a redirection as what it is: the token is not for where it leads."""
+    """Do not follow redirects, as the token is not meant for their target."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None

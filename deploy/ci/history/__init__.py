@@ -1,7 +1,7 @@
-"""Results over time, in one SQLite file.
+"""History of results over time, in one SQLite file.
 
-`schema` and `database` are the file, `records` what one run leaves in it, `derive` makes that of a report, `store` puts
-it in and reads it back.
+`schema` and `database` define and open the file, `records` is what is kept of one run, `derive` makes these records
+from a report, and `store` writes and reads them.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Opening a history file: to read, or to write one transaction. What SQLite says becomes one line."""
+"""Open a history file for reading or for one write transaction; SQLite errors become one line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from deploy.errors import HistoryError
 __all__ = ["history_errors", "reading", "writing"]
 
 _PATIENCE_S = 60.0
-"""Another process may be writing: a report takes milliseconds."""
+"""Long enough for another writer: a report takes milliseconds."""
 _LONGEST = 200
-"""Characters of what SQLite says."""
+"""Maximum number of characters kept of a message of SQLite."""
 _MAGIC = b"SQLite format 3\0"
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
@@ -31,17 +31,17 @@ _REASONS = {
     sqlite3.SQLITE_LOCKED: "another process keeps it locked; try again when that has ended",
     sqlite3.SQLITE_TOOBIG: "a report is larger than SQLite allows",
 }
-"""By primary result code; all else is damage."""
+"""By primary result code; any other code means damage."""
 
 
 @contextmanager
 def history_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a history file into one line.
+    """Turn errors of a history file into one line.
 
     Raises
     ------
     HistoryError
-        SQLite refuses, or what stands in the file makes no sense.
+        SQLite refuses, or the content of the file is invalid.
     """
     try:
         yield
@@ -56,12 +56,12 @@ def history_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a history that is there; whoever writes to it meanwhile is not disturbed, and not seen.
+    """Open an existing history for reading; concurrent writes are neither blocked nor seen.
 
     Raises
     ------
     HistoryError
-        It is missing, not a history, damaged, or of another version.
+        The file is missing, not a history, damaged, or of another version.
     """
     _require_file(path, missing=False)
     with history_errors(path), closing(_for_reading(path)) as connection:
@@ -79,18 +79,18 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a history, made where it is missing, for one transaction: all of it is kept, or nothing.
+    """Open a history, creating it if missing, for one atomic transaction.
 
-    Other writers are waited for.
+    Waits for other writers.
 
     Raises
     ------
     HistoryError
-        It cannot be written, is not a history, damaged, or of a newer version.
+        The file cannot be written, is not a history, damaged, or of a newer version.
     """
     _require_file(path, missing=True)
     with history_errors(path), closing(_opened(path, "rwc")) as connection:
-        _require_known(connection, path)  # before anything about it is changed
+        _require_known(connection, path)  # before anything is changed
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -100,7 +100,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
             migrate(connection)
             yield connection
         except BaseException:
-            if connection.in_transaction:  # SQLite itself ends it where the disk is full
+            if connection.in_transaction:  # SQLite itself ends it if the disk is full
                 connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
@@ -112,7 +112,7 @@ def _damaged(path: Path, error: Exception) -> HistoryError:
 
 
 def _require_file(path: Path, *, missing: bool) -> None:
-    """Look at the file before SQLite does: it would say the same of a picture and of a torn page."""
+    """Check the file first: SQLite gives the same message for any other file as for a torn page."""
     try:
         require_regular(path)
         with path.open("rb") as file:
@@ -128,7 +128,7 @@ def _require_file(path: Path, *, missing: bool) -> None:
         return
     except OSError as error:
         raise HistoryError(f"history {path}: {(error.strerror or str(error)).lower()}; choose another place") from error
-    if head not in (b"", _MAGIC):  # nothing yet: just made, or as mktemp leaves it
+    if head not in (b"", _MAGIC):  # an empty file is a new one, or from mktemp
         raise HistoryError(f"history {path} is not an SQLite file; choose another place")
 
 
@@ -155,7 +155,7 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)
     connection.row_factory = sqlite3.Row
     try:
-        # The file may come from somewhere else: nothing that stands in it is run, and torn pages are noticed.
+        # The file may be untrusted: nothing in it is executed, and torn pages are detected.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
     except BaseException:
@@ -165,7 +165,7 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _for_reading(path: Path) -> sqlite3.Connection:
-    """Open to read, also in a folder where SQLite may not put its files beside it."""
+    """Open for reading, even if SQLite cannot write its own files to the folder."""
     connection = _opened(path, "ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -173,12 +173,12 @@ def _for_reading(path: Path) -> sqlite3.Connection:
         connection.close()
         if not isinstance(error, sqlite3.OperationalError) or path.with_name(f"{path.name}-wal").exists():
             raise
-        return _opened(path, "ro&immutable=1")  # nobody is writing: there is no log
+        return _opened(path, "ro&immutable=1")  # there is no log, so nobody is writing
     return connection
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Let readers and a writer not wait for each other; SQLite does not wait for the lock that the change needs."""
+    """Set WAL mode, so readers and a writer do not block each other; retry, as SQLite does not wait for this lock."""
     until = time.monotonic() + _PATIENCE_S
     while True:
         try:

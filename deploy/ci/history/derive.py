@@ -1,4 +1,4 @@
-"""From a check report or results to what a history keeps of them: raw samples, and a point for each number told."""
+"""Derive what a history keeps of a check report or results: raw samples, and a point per number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COUNTED: Mapping[str, Metric] = {"file_mb": "file_bytes", "macs": "macs", "para
 def run_of_report(report: CheckReport) -> KeptRun:
     """Return what a history keeps of a check.
 
-    The model under check has the name that the check file gives it; its baseline is ``NAME (baseline)``.
+    The checked model has its name from the check file; its baseline is ``NAME (baseline)``.
     """
     measurements: list[KeptMeasurement] = []
     points: list[KeptPoint] = []
@@ -47,7 +47,7 @@ def run_of_report(report: CheckReport) -> KeptRun:
 
 
 def run_of_results(results: Results) -> KeptRun:
-    """Return what a history keeps of results; the models of a run stand behind the name of its recipe."""
+    """Return what a history keeps of results; models of a run are prefixed with the name of its recipe."""
     machine = hardware_fingerprint(results.environment)
     run = "" if results.recipe is None else str(results.recipe.get("name") or results.title)
     names = {row.label: f"{run}/{row.label}" if run else row.label for row in results.models}
@@ -65,7 +65,7 @@ def run_of_results(results: Results) -> KeptRun:
 
 
 def _names_in_check(name: str, results: Results) -> dict[str, str]:
-    """Name the candidate, which is the last, as the check does."""
+    """Return names by label; the candidate is the last and has the name of the check."""
     *others, candidate = [row.label for row in results.models]
     return {**dict.fromkeys(others, f"{name} (baseline)"), candidate: name}
 
@@ -73,7 +73,7 @@ def _names_in_check(name: str, results: Results) -> dict[str, str]:
 def _of_results(
     results: Results, names: Mapping[str, str], machine: str
 ) -> tuple[list[KeptMeasurement], list[KeptPoint]]:
-    """Return samples and points; `names` has that of each label."""
+    """Return samples and points; `names` maps labels to names."""
     measurements: list[KeptMeasurement] = []
     points = [point for row in results.models for point in _of_model(row, names[row.label], machine)]
     for alone in results.measurements:  # before pairs: a check may have measured a model both ways
@@ -107,7 +107,7 @@ def _kept(measurement: Measurement, name: str, role: str) -> KeptMeasurement:
 
 
 def _of_model(row: ModelRow, name: str, machine: str) -> Iterator[KeptPoint]:
-    """Yield what is counted, on whatever machine, and the score in torch."""
+    """Yield the counts, which do not depend on the machine, and the score in torch."""
     counted: tuple[tuple[Metric, int], ...] = (
         ("file_bytes", row.file_bytes),
         ("macs", row.cost.macs),
@@ -181,7 +181,7 @@ def _key(subject: Subject, name: str, machine: str, metric: Metric) -> SeriesKey
 
 
 def _accuracy(row: CheckRow, measurements: list[KeptMeasurement], machine: str) -> KeptPoint | None:
-    """Return what a check observed on data of its own, where it ran."""
+    """Return the accuracy that a check observed on its own data, if the model ran."""
     if row.limit != "accuracy.at_least" or row.observed is None:
         return None
     ran = [one for one in measurements if one.model == row.model and row.backend in (None, one.subject.backend)]
@@ -201,7 +201,7 @@ def _accuracy(row: CheckRow, measurements: list[KeptMeasurement], machine: str) 
 
 
 def _counted(row: CheckRow) -> KeptPoint | None:
-    """Return what was counted of a model of which nothing had to be measured."""
+    """Return a count of a model, also for a model that needed no measurement."""
     metric = _COUNTED.get(row.limit)
     if metric is None or row.observed is None:
         return None
@@ -209,7 +209,7 @@ def _counted(row: CheckRow) -> KeptPoint | None:
 
 
 def _first_of_each(points: list[KeptPoint]) -> tuple[KeptPoint, ...]:
-    """Keep one point a series: a file may hold the same model in two comparisons."""
+    """Keep the first point of each series: a file may have the same model in two comparisons."""
     first: dict[str, KeptPoint] = {}
     for point in points:
         first.setdefault(point.key.model_dump_json(), point)

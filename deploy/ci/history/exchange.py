@@ -1,4 +1,4 @@
-"""Files that a history takes: check reports, results of any version, and its own runs as JSON lines."""
+"""Read the files a history can import: check reports, results of any version, and runs as JSON lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KIND = "deploy history"
 
 
 def as_lines(runs: Iterable[KeptRun]) -> Iterator[str]:
-    """Write runs as JSON, one line each: `read_file` makes the same runs of them."""
+    """Yield runs as JSON, one line each; `read_file` reads them back."""
     for run in runs:
         yield f"{run.model_dump_json()}\n"
 
@@ -36,7 +36,7 @@ def read_file(path: Path) -> list[KeptRun]:
     Raises
     ------
     ResultsError
-        It is none of them, or damaged.
+        The file is none of these, or damaged.
     """
     with read_errors(path, ResultsError):
         try:
@@ -67,7 +67,7 @@ def read_file(path: Path) -> list[KeptRun]:
 
 
 def _parsed(text: str) -> Any:
-    """Return what a text says, or why it is not JSON."""
+    """Return the JSON value of a text, or the error if it is not JSON."""
     try:
         return strict_json(text)
     except ValueError as error:

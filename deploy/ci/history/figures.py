@@ -1,4 +1,4 @@
-"""The words and numbers of a history: values by their metric, changes, and the tables of list and show."""
+"""Format a history: values by metric, changes, and the tables of the commands list and show."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ METRICS = {
     "macs": "MACs",
     "parameters": "parameters",
 }
-"""What a metric is called."""
+"""Display name of each metric."""
 
 CHANGE_WORDS = (
     "Changes are those of the level, each with its 95 % interval and the p-value of a rank test. Nothing is said of "
@@ -49,12 +49,12 @@ CHANGE_WORDS = (
 COUNTED_WORDS = "Counted, not measured: every change is shown."
 
 _OF_NOTE = ("branch", "interval", "runs", "backend")
-"""Columns that a table goes without where they say the same in each row."""
+"""Columns that a table omits if they are the same in each row."""
 _SHOWN_OF_MACHINE = 8
 
 
 def value_words(metric: str, value: float) -> str:
-    """Write a value: ``value_words("p50_ns", 1.234e6)`` is ``"1.234 ms"``."""
+    """Format a value: ``value_words("p50_ns", 1.234e6)`` is ``"1.234 ms"``."""
     match metric:
         case "p50_ns" | "p90_ns" | "p99_ns" | "load_ns":
             return duration(value)
@@ -73,7 +73,7 @@ def value_words(metric: str, value: float) -> str:
 
 
 def change_words(metric: str, change: KeptChange) -> str:
-    """Write how large a change is: ``"+5.1 % [4.7, 5.5]"``."""
+    """Format the size of a change: ``"+5.1 % [4.7, 5.5]"``."""
     if change.change is None or change.low is None or change.high is None:
         return f"from {value_words(metric, change.before)}"
     if metric in COUNTED:
@@ -82,12 +82,12 @@ def change_words(metric: str, change: KeptChange) -> str:
 
 
 def title_of(series: Series) -> str:
-    """Name a series: ``"classifier, p50 on ort, 2 threads"``."""
+    """Return the title of a series: ``"classifier, p50 on ort, 2 threads"``."""
     return f"{series.model}, {METRICS.get(series.metric, series.metric)}{f' on {series.place}' if series.place else ''}"
 
 
 def series_table(every: Sequence[Series]) -> Table:
-    """Return one row for each series: how long it is, where it stands, when it last changed."""
+    """Return one row per series: number of points, last value, last change."""
     rows = []
     for series in every:
         last = "not looked for yet"
@@ -111,14 +111,14 @@ def series_table(every: Sequence[Series]) -> Table:
 
 
 def point_table(one: Judged, commits: Sequence[CommitPoint]) -> Table:
-    """Return one row for each commit of a series, the oldest first, its changes marked.
+    """Return one row per commit of a series, the oldest first, with its changes.
 
     Parameters
     ----------
     one : Judged
         The series.
     commits : sequence of CommitPoint
-        Of it.
+        Its commits.
     """
     metric = one.series.metric
     changes = {(change.sha, change.created_utc): change for change in one.changes or ()}
@@ -145,7 +145,7 @@ def point_table(one: Judged, commits: Sequence[CommitPoint]) -> Table:
                 Left("change"): "; ".join(said),
             }
         )
-    # What is the same in every row goes without saying, or is said once.
+    # A column that is the same in every row is omitted, or mentioned once in the caption.
     spare = {name for name in _OF_NOTE if len({row[name] for row in rows}) == 1}
     columns = tuple(name for name in rows[0] if name not in spare)
     return Table(
@@ -157,7 +157,7 @@ def point_table(one: Judged, commits: Sequence[CommitPoint]) -> Table:
 
 
 def change_line(metric: str, change: KeptChange) -> str:
-    """Write a change, between which commits it came, and how sure that is."""
+    """Describe a change: its size, the commits it lies between, and its p-value."""
     parts = [f"{change_words(metric, change)} between {change.previous} and {change.commit}"]
     if metric not in COUNTED:
         parts.append(f"p = {change.p:.1g}")
@@ -167,13 +167,13 @@ def change_line(metric: str, change: KeptChange) -> str:
 
 
 def open_commits(metric: str, commits: Sequence[CommitPoint]) -> list[CommitPoint]:
-    """Return the newest commits, which a change may begin at without being seen yet."""
+    """Return the newest commits, too few yet to reveal a change that starts there."""
     believed = [commit for commit in commits if not commit.unfit]
     return [] if metric in COUNTED else believed[max(0, len(believed) - FEWEST + 1) :]
 
 
 def about(one: Judged, commits: Sequence[CommitPoint]) -> str:
-    """Write what all points of a series have in common, and why its changes are not known where they are not."""
+    """Describe what all points of a series share, and why its changes are unknown, if they are."""
     points = [point for commit in commits for point in commit.points]
     branches, versions = ({getattr(point, name) for point in points} for name in ("branch", "version"))
     parts = [f"machine {one.series.machine}" if one.series.machine else "the same on every machine"]
@@ -185,7 +185,7 @@ def about(one: Judged, commits: Sequence[CommitPoint]) -> str:
 
 
 def interval_words(metric: str, commit: CommitPoint) -> str:
-    """Write the confidence interval of a commit that was measured once."""
+    """Format the confidence interval of a commit that was measured once."""
     point = commit.points[0]
     if len(commit.points) > 1 or point.low is None or point.high is None:
         return NOTHING
@@ -197,7 +197,7 @@ def interval_words(metric: str, commit: CommitPoint) -> str:
 
 
 def as_lines(table: Table) -> Iterator[str]:
-    """Write a table as lines, one for each row and as wide as it needs: for `grep`, and quick where there are many."""
+    """Format a table as one line per row, as wide as needed: fast for many rows, and suited to `grep`."""
     every = [tuple(map(str, table.columns)), *table.rows]
     widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     for row in every:

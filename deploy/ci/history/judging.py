@@ -1,4 +1,4 @@
-"""What is known about the changes of each series, kept in the history so that a list need not look for them again."""
+"""Find the changes in each series, and cache them in the history file."""
 
 from __future__ import annotations
 
@@ -23,33 +23,35 @@ _SCORES = frozenset({"accuracy", "psnr"})
 
 
 class KeptChange(Record):
-    """One change of a series, by its commits."""
+    """One change of a series, with its commits."""
 
     commit: str = Field(description="name of the first commit after it")
-    sha: str | None = Field(None, description="whole hash of that commit")
-    created_utc: str = Field(description="of the first run after it")
+    sha: str | None = Field(None, description="full hash of that commit")
+    created_utc: str = Field(description="time of the first run after it")
     previous: str = Field(description="name of the last commit before it; what lies between was not measured")
     before: float
     after: float
-    change: float | None = Field(description="as a share of the level before; None: that was 0")
+    change: float | None = Field(description="as a share of the level before; None: that level was 0")
     low: float | None = Field(description="ends of its 95 % interval")
     high: float | None
-    p: float = Field(description="of the rank test; 0: counted, not measured")
-    versions: tuple[str, str] | None = Field(None, description="of the backend, where they differ before and after")
+    p: float = Field(description="p-value of the rank test; 0: counted, not measured")
+    versions: tuple[str, str] | None = Field(
+        None, description="versions of the backend before and after, where they differ"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A series, and where it changed.
+    """A series and its changes.
 
     Parameters
     ----------
     series : Series
-        Which.
+        The series.
     changes : tuple of KeptChange or None
-        The oldest first; None where nobody could look.
+        The oldest first; None if they could not be searched for.
     why_not : str
-        Why nobody could, and what to do.
+        Why they could not, and what to do.
     """
 
     series: Series
@@ -61,23 +63,23 @@ _KEPT = TypeAdapter(tuple[KeptChange, ...])
 
 
 def kept_changes(series: Series) -> tuple[KeptChange, ...]:
-    """Return what was found when the series was judged.
+    """Return the stored changes of a series.
 
     Raises
     ------
     ValueError
-        What stands in the file makes no sense.
+        The content of the file is invalid.
     """
     return _KEPT.validate_json(series.changes)
 
 
 def mark_of(series: Series) -> str:
-    """Return what a judgement is good for: the rule, and how many points there are; none is ever taken out."""
+    """Return what a judgement is valid for: the rule and the number of points, which are never removed."""
     return f"{RULE} {series.n_points}"
 
 
 def is_current(series: Series) -> bool:
-    """Return whether a series was judged as it is now."""
+    """Return whether the judgement of a series is up to date."""
     return series.judged == mark_of(series)
 
 
@@ -87,19 +89,19 @@ def smallest_of(metric: str) -> float:
 
 
 def changes_in(metric: str, commits: Sequence[CommitPoint]) -> tuple[KeptChange, ...]:
-    """Look for changes in a series.
+    """Find the changes in a series.
 
     Parameters
     ----------
     metric : str
-        What its values are.
+        Metric of its values.
     commits : sequence of CommitPoint
-        In order. Those of an unfit machine are left out.
+        In order; those of an unfit machine are ignored.
 
     Raises
     ------
     ExtraMissingError
-        The library that finds them is not installed, and it is needed.
+        The library that finds changes is needed and not installed.
     """
     believed = [commit for commit in commits if not commit.unfit]
     values = [commit.value for commit in believed]
@@ -113,14 +115,14 @@ def changes_in(metric: str, commits: Sequence[CommitPoint]) -> tuple[KeptChange,
 
 
 def judged(path: Path, filters: Filters) -> list[Judged]:
-    """Look for changes in the series that have new points, and keep what was found in the file if it can be written.
+    """Find changes in the series with new points, and store them if the file can be written.
 
     Parameters
     ----------
     path : Path
         The history.
     filters : Filters
-        Which series, and by the points of which branch.
+        Which series, and the branch whose points count.
 
     Raises
     ------
@@ -143,7 +145,7 @@ def judged(path: Path, filters: Filters) -> list[Judged]:
             found.append(Judged(series, changes))
             fresh[series.id] = mark_of(series), _KEPT.dump_json(changes).decode()
     if fresh:
-        with suppress(HistoryError):  # a history that may only be read: the next command looks again
+        with suppress(HistoryError):  # read-only history: the next command searches again
             _keep(path, filters.branch, fresh)
     return found
 

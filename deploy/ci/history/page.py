@@ -1,4 +1,4 @@
-"""A history as a page: one file without scripts, a chart for each series, its points as a table below."""
+"""Render a history as one HTML file without scripts: a chart per series, with a table of its points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from deploy.report.pages.rendering import render
 __all__ = ["Shown", "history_page"]
 
 _NEWEST = 10
-"""Changes above the charts."""
+"""Number of changes listed above the charts."""
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "_ns": ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns")),
     "_bytes": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1.0, "bytes")),
@@ -46,7 +46,7 @@ class Shown:
     Parameters
     ----------
     judged : Judged
-        The series, and where it changed.
+        The series and its changes.
     commits : tuple of CommitPoint
         In order; at least one.
     """
@@ -56,14 +56,14 @@ class Shown:
 
 
 def history_page(name: str, shown: Sequence[Shown]) -> str:
-    """Make the whole page. The same history gives the same page.
+    """Return the whole page; the same history gives the same page.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     shown : sequence of Shown
-        By model; may be empty.
+        Sorted by model; may be empty.
     """
     changes = sorted(
         ((one, change) for one in shown for change in one.judged.changes or ()),
@@ -163,7 +163,7 @@ def _hover(metric: str, commit: CommitPoint) -> str:
 
 
 def _levels(one: Shown) -> list[Level]:
-    """Return the level before the first change, and that after each."""
+    """Return the level before the first change, and the level after each."""
     metric = one.judged.series.metric
     places = {(commit.points[0].sha, commit.points[0].created_utc): place for place, commit in enumerate(one.commits)}
     # Another process may have added an earlier run of the same commit in the meantime.
@@ -182,7 +182,7 @@ def _levels(one: Shown) -> list[Level]:
 
 
 def _unit(metric: str, high: float) -> tuple[float, str]:
-    """Return the unit of the axis: its size, and what it is called with the metric."""
+    """Return the unit of the axis: its scale, and the axis label with metric and unit."""
     called = METRICS.get(metric, metric)
     for ending, units in _UNITS.items():
         if metric.endswith(ending):

@@ -1,4 +1,4 @@
-"""What one run leaves in a history, as frozen records; they are also the exchange by JSON lines."""
+"""What a history keeps of one run, as frozen records, which are also exported as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploy.ci.check_report import CheckRow, Commit
 __all__ = ["LARGEST_NS", "KeptMeasurement", "KeptPoint", "KeptRun", "Metric", "SeriesKey", "in_order"]
 
 LARGEST_NS = 2**63 - 1
-"""Of one call: what a sample holds."""
+"""Largest duration of one call that a sample can hold."""
 
 Metric: TypeAlias = Literal[
     "p50_ns",
@@ -34,20 +34,24 @@ Metric: TypeAlias = Literal[
     "parameters",
 ]
 Number: TypeAlias = Annotated[float, Field(ge=-1e30, le=1e30)]
-"""Differences and products of such numbers are finite, too."""
+"""Bounded so that differences and products are finite too."""
 Call: TypeAlias = Annotated[int, Field(gt=0, le=LARGEST_NS)]
 
 
 class SeriesKey(Record):
-    """What the points of one series have in common. An empty text, or 0: it does not depend on that."""
+    """What the points of one series share; an empty string, or 0, means the series does not depend on it."""
 
     model: str = Field(min_length=1)
     backend: str = ""
     precision: str = ""
     threads: NonNegativeInt = Field(0, le=2**31)
     batch: NonNegativeInt = Field(0, le=2**31)
-    more: str = Field("", description="what else was not as usual, as JSON: device, streams, inputs, shapes, cores")
-    machine: str = Field("", description="fingerprint; empty where the number is the same on all: a file's size")
+    more: str = Field(
+        "", description="other settings that are not the usual ones, as JSON: device, streams, inputs, shapes, cores"
+    )
+    machine: str = Field(
+        "", description="fingerprint; empty where the number is the same on all machines, such as a file's size"
+    )
     metric: Metric
 
     @field_validator("more")
@@ -59,16 +63,16 @@ class SeriesKey(Record):
 
 
 class KeptMeasurement(Record):
-    """Raw samples of one model in one place; the processes' calls without their blocks."""
+    """Raw samples of one model in one place: the calls of each process, not split into blocks."""
 
     model: str = Field(min_length=1)
     role: Literal["alone", "baseline", "candidate"]
     subject: Subject
     backend_version: str | None = None
     started_utc: str = ""
-    unfit: bool = Field(False, description="whether the machine was seen to be not fit for measuring")
+    unfit: bool = Field(False, description="whether the machine was found unfit for measuring")
     failure: str | None = Field(None, description="why there are no samples")
-    trials: tuple[tuple[Call, ...], ...] = Field((), description="nanoseconds of the timed calls, one row a process")
+    trials: tuple[tuple[Call, ...], ...] = Field((), description="nanoseconds of the timed calls, one row per process")
 
 
 class KeptPoint(Record):
@@ -80,10 +84,10 @@ class KeptPoint(Record):
     high: Number | None = None
     confidence: Number | None = None
     n: PositiveInt | None = Field(None, le=2**31, description="trials or pairs of trials behind the interval")
-    unfit: bool = Field(False, description="measured on a machine that was not fit: shown, not judged")
+    unfit: bool = Field(False, description="measured on an unfit machine: shown, not judged")
     sha256: str
     against: str | None = Field(None, description="hash of the model that it was compared with")
-    version: str | None = Field(None, description="of the backend")
+    version: str | None = Field(None, description="version of the backend")
 
 
 class KeptRun(Record):
@@ -118,13 +122,13 @@ class KeptRun(Record):
 
     @property
     def position(self) -> str:
-        """Where its points stand in a series: by the time of the commit, then of the run."""
+        """Sort key of its points in a series: time of the commit, then of the run."""
         created = in_order(self.created_utc)
         return f"{created if self.commit is None else in_order(self.commit.committed_utc)} {created}"
 
     @property
     def content(self) -> str:
-        """Hash of what was measured, when and of which commit: equal for the same run, however it comes here."""
+        """Hash of what was measured, when and at which commit: equal for the same run from any source."""
         measured = {
             "created": in_order(self.created_utc),
             "machine": self.machine,
@@ -137,12 +141,12 @@ class KeptRun(Record):
 
 
 def in_order(time: str) -> str:
-    """Write a time so that texts are in the order of times; one without a zone is UTC.
+    """Format a time so that strings sort in time order; a time without a zone is UTC.
 
     Raises
     ------
     ValueError
-        It is not a time in ISO 8601.
+        `time` is not an ISO 8601 time.
 
     >>> in_order("2026-01-02T03:04:05+02:00")
     '20260102010405000000'

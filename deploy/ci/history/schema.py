@@ -1,11 +1,11 @@
-"""The tables of a history file, and the steps from each version of them to the next.
+"""Tables of a history file, and the migration from each version to the next.
 
 Versions of the format
 ----------------------
 1   the first
 
-A change of the tables adds a line here and a step to `STEPS`. A file of an older version is brought to the present one
-when it is opened to be written to.
+A change of the tables adds a line here and a step to `STEPS`. A file of an older version is migrated when it is opened
+for writing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 __all__ = ["APPLICATION_ID", "STEPS", "VERSION", "migrate", "version_of"]
 
 APPLICATION_ID = 0x50444831
-"""In the head of the file: tells a history from any other SQLite file."""
+"""In the file header: tells a history from any other SQLite file."""
 
 _VERSION_1 = (
     """CREATE TABLE runs (
@@ -94,26 +94,26 @@ _VERSION_1 = (
 )
 
 STEPS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
-"""The statements at place n lead from version n to version n + 1; version 0 is a file without tables."""
+"""The statements at index n migrate version n to version n + 1; version 0 is a file without tables."""
 
 VERSION = len(STEPS)
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """Return the version of the tables; 0 where there are none."""
+    """Return the version of the tables; 0 if there are none."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
-    """Bring the tables to the newest version, inside the transaction that is open: all of it or nothing.
+    """Migrate the tables to the newest version inside the open transaction.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        To a file of a version that `steps` know.
+        Connection to a file of a version that `steps` covers.
     steps : sequence of sequence of str
-        Statements, for each version those that lead to the next.
+        For each version, the statements that lead to the next.
     """
     version = version_of(connection)
     if version == len(steps):

@@ -1,4 +1,4 @@
-"""Reading a history by series: which there are, and the points of one, in the order of their commits."""
+"""Read a history by series: list the series, and read the points of one in commit order."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["COUNTED", "CommitPoint", "Filters", "Point", "Series", "by_commit", 
 _ORDER = {metric: number for number, metric in enumerate(get_args(Metric))}
 
 COUNTED = frozenset({"file_bytes", "macs", "parameters"})
-"""Metrics that are the same however often one looks."""
+"""Metrics that are counted, not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which series, and which of their points; an empty one lets all pass.
+    """Filters on series and their points; an empty filter matches all.
 
     Parameters
     ----------
     models, backends, metrics : sequence of str
         Names.
     machines : sequence of str
-        Beginnings of fingerprints.
+        Prefixes of fingerprints.
     branch : str
         Points of runs on this branch only.
     numbers : sequence of int
-        Of series.
+        Numbers of series.
     """
 
     models: Sequence[str] = ()
@@ -45,7 +45,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One series, and its newest point.
+    """One series and its newest point.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ class Series:
     model, backend, machine, metric : str
         See `deploy.ci.history.records.SeriesKey`.
     place : str
-        Backend and options as people read them; empty where nothing depends on them.
+        Backend and options in readable form; empty if the series does not depend on them.
     n_points : int
-        Points, of the branch that was asked for.
+        Number of points, on the requested branch.
     last : float
-        Value of the newest.
+        Value of the newest point.
     last_utc : str
-        When that was measured.
+        When it was measured.
     last_sha : str or None
-        Of its commit.
+        Hash of its commit.
     judged : str
-        Mark of what its changes were looked for in; empty when they never were.
+        Mark of the last search for changes; empty if there was none.
     changes : str
-        What was found, as JSON.
+        The changes found, as JSON.
     """
 
     id: int
@@ -85,7 +85,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One point of a series; the fields are those of its row and of its run."""
+    """One point of a series, with the fields of its row and its run."""
 
     value: float
     low: float | None
@@ -103,12 +103,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class CommitPoint:
-    """All points of one commit, as one.
+    """All points of one commit, joined.
 
     Parameters
     ----------
     value : float
-        Their median; of those of a fit machine, where there are any.
+        Their median, over the points of a fit machine if there are any.
     points : tuple of Point
         In the order of their runs.
     """
@@ -118,12 +118,12 @@ class CommitPoint:
 
     @property
     def unfit(self) -> bool:
-        """Whether no point of it comes from a machine that was fit."""
+        """Whether all its points come from an unfit machine."""
         return all(point.unfit for point in self.points)
 
     @property
     def name(self) -> str:
-        """The commit in short, with a ``+`` where files differed from it; without a commit the time of the run."""
+        """Short hash, with ``+`` if files differed from the commit; without a commit, the time of the run."""
         first = self.points[0]
         if first.sha is None:
             return first.created_utc[:16].replace("T", " ")
@@ -131,14 +131,14 @@ class CommitPoint:
 
 
 def list_series(connection: sqlite3.Connection, filters: Filters) -> list[Series]:
-    """Return the series that pass: by model, place, metric and machine, what depends on no place behind the others.
+    """Return the series that pass: by model, place, metric and machine; those without a place come last.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        To a history, see `deploy.ci.history.database.reading`.
+        Connection to a history, see `deploy.ci.history.database.reading`.
     filters : Filters
-        Which of them.
+        Which series.
     """
     wanted, given = _where(filters)
     branch = "WHERE run IN (SELECT id FROM runs WHERE branch = ?)" if filters.branch else ""
@@ -163,16 +163,16 @@ def list_series(connection: sqlite3.Connection, filters: Filters) -> list[Series
 
 
 def points_of(connection: sqlite3.Connection, series: int, branch: str = "") -> list[Point]:
-    """Return the points of a series, by the time of the commit, then of the run.
+    """Return the points of a series, sorted by the time of the commit, then of the run.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        To a history.
+        Connection to a history.
     series : int
         Its number.
     branch : str, default=""
-        Of this branch only.
+        Only points of this branch; empty: all.
     """
     of = "AND branch = ?" if branch else ""
     rows = connection.execute(
@@ -188,7 +188,7 @@ def points_of(connection: sqlite3.Connection, series: int, branch: str = "") -> 
 def by_commit(points: Iterable[Point]) -> list[CommitPoint]:
     """Join the points of each commit.
 
-    What was measured with uncommitted changes, or where no commit is known, stands for itself.
+    A point with uncommitted changes, or without a known commit, stays separate.
     """
     groups: dict[object, list[Point]] = {}
     for number, point in enumerate(points):
@@ -223,7 +223,7 @@ def _where(filters: Filters) -> tuple[str, list[str | int]]:
 
 
 def _place(row: sqlite3.Row) -> str:
-    """Write backend and options as people read them."""
+    """Format backend and options in readable form."""
     if not row["backend"]:
         return ""
     threads = f"{row['threads']} {'thread' if row['threads'] == 1 else 'threads'}"

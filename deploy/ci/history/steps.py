@@ -1,10 +1,10 @@
-"""Where the level of a series of numbers changed, and by how much.
+"""Find where the level of a series of numbers changed, and by how much.
 
-ruptures proposes where, scipy's rank test decides which of the proposals stand. What was compared, and the error rates,
-stand in docs/ci/history.md; `deploy.studies.changes` measures them.
+ruptures proposes change points, and scipy's rank test decides which of them stand. The compared methods and the error
+rates are in docs/ci/history.md; `deploy.studies.changes` measures them.
 
-Nothing is said of the newest commits: a change wants `FEWEST` commits behind it. One or two high values in the end may
-be the beginning of a change or outliers, and nobody can tell.
+The newest commits are not judged: a change needs `FEWEST` commits after it. One or two high values at the end may be
+the start of a change or outliers; it is too early to tell.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ __all__ = [
 ]
 
 FEWEST = 3
-"""Commits on each side of a change, at least."""
+"""Minimum number of commits on each side of a change."""
 _NO_RUPTURES = (3, 14)
 _PENALTY = 30.0
-"""Of one more change, in variances of the noise."""
+"""Penalty of one more change, in variances of the noise."""
 _ALPHA = 1e-3
-"""Of the rank test between the commits before and after: the place was chosen, so it is much smaller than 5 %."""
+"""Level of the rank test between the commits before and after; far below 5 % because the place was chosen."""
 _CLIP, _WINDOW = 4.0, 7
-"""How far a value may lie from the median of its neighbours before it is taken for an outlier: in deviations of the
-noise, and the number of neighbours with itself."""
+"""Largest distance from the median of the neighbours before a value counts as an outlier, in deviations of the noise;
+and the number of neighbours, itself included."""
 _LEAST_NOISE = 5e-4
-"""Share of the value: steps of what is counted in pages or clock ticks are not read as noiseless."""
+"""Share of the value: values counted in pages or clock ticks are not taken for noiseless."""
 _EXACT = 2500
-"""Pairs of values: beyond them the test is as good as exact."""
+"""Pairs of values above which the asymptotic test is as good as the exact one."""
 _Z = 1.959964
 
 RULE = "1"
-"""Changes with anything above: what was judged by another rule is judged again."""
+"""To be raised when anything above changes: series judged by another rule are judged again."""
 
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -63,15 +63,15 @@ class Change:
     Parameters
     ----------
     at : int
-        Place of the first value after it.
+        Index of the first value after it.
     before, after : float
-        Medians of the values up to the change before and to the next one.
+        Medians of the values since the previous change and up to the next one.
     change : float
-        How far the level went, as a share of that before.
+        Change of the level, as a share of the level before.
     low, high : float
-        Ends of the 95 % interval of `change`; equal to it where the number is counted.
+        Ends of the 95 % interval of `change`; equal to it for a counted number.
     p : float
-        Of the rank test between the values before and after; 0 where the number is counted.
+        p-value of the rank test between the values before and after; 0 for a counted number.
     """
 
     at: int
@@ -84,7 +84,7 @@ class Change:
 
 
 def require_finder() -> None:
-    """Find out whether changes can be looked for here.
+    """Check that the libraries that find changes are installed.
 
     Raises
     ------
@@ -99,12 +99,12 @@ def require_finder() -> None:
 
 
 def changes_of_counts(values: Sequence[float]) -> list[Change]:
-    """Return every change of a number that is counted, not measured: each is one, however small.
+    """Return every change of a counted number, however small.
 
     Parameters
     ----------
     values : sequence of float
-        One a commit, in order.
+        One per commit, in order.
     """
     return [
         Change(at, before, after, _share(before, after), _share(before, after), _share(before, after), 0.0)
@@ -119,7 +119,7 @@ def find_changes(values: Sequence[float], smallest: float) -> list[Change]:
     Parameters
     ----------
     values : sequence of float
-        One a commit, in order; positive.
+        One per commit, in order; positive.
     smallest : float
         Smallest change that counts, as a share.
 
@@ -140,12 +140,12 @@ def find_changes(values: Sequence[float], smallest: float) -> list[Change]:
 
 
 def noise_of(logs: Values) -> float:
-    """Return the deviation of the noise, from the differences of neighbours: a step is one of many."""
+    """Return the deviation of the noise, from differences of neighbours, among which steps are rare."""
     return max(robust_deviation(np.diff(logs).tolist()) / math.sqrt(2), _LEAST_NOISE)
 
 
 def without_outliers(logs: Values) -> Values:
-    """Bring values that lie far from the median of their neighbours near it; a step stays as it is."""
+    """Clip values far from the median of their neighbours; steps are unchanged."""
     from scipy.ndimage import median_filter
 
     middle, most = median_filter(logs, size=_WINDOW, mode="nearest"), _CLIP * noise_of(logs)
@@ -154,7 +154,7 @@ def without_outliers(logs: Values) -> Values:
 
 
 def _proposed(logs: Values) -> list[int]:
-    """Return where least squares would cut the series, each cut paid for; outliers are brought near first."""
+    """Return the cuts of a penalised least-squares fit, after clipping outliers."""
     import ruptures
 
     scaled = without_outliers(logs) / noise_of(logs)
@@ -163,7 +163,7 @@ def _proposed(logs: Values) -> list[int]:
 
 
 def _confirmed(logs: Values, cuts: list[int], smallest: float) -> list[Change]:
-    """Drop the weakest cut, and look at its neighbours again, until all of them stand."""
+    """Drop the weakest cut and test again until all remaining cuts stand."""
     while cuts:
         ends = [0, *cuts, len(logs)]
         parts = [logs[begin:end] for begin, end in pairwise(ends)]
@@ -180,7 +180,7 @@ def _confirmed(logs: Values, cuts: list[int], smallest: float) -> list[Change]:
 
 
 def _rank_test(before: Values, after: Values) -> float:
-    """Return the p-value of Mann and Whitney's test: exact where that is quick and no two values are equal."""
+    """Return the p-value of the Mann-Whitney test, exact if that is fast and no two values are equal."""
     from scipy.stats import mannwhitneyu
 
     n, m = len(before), len(after)
@@ -189,7 +189,7 @@ def _rank_test(before: Values, after: Values) -> float:
 
 
 def _change(at: int, before: Values, after: Values, p: float) -> Change:
-    """Estimate a change by Hodges and Lehmann: the median of all differences, its interval by the rank test."""
+    """Estimate a change by Hodges-Lehmann: median of all differences, with the interval of the rank test."""
     differences = np.sort(np.subtract.outer(after, before).ravel())
     n, m = len(before), len(after)
     rank = max(0, math.floor(n * m / 2 - _Z * math.sqrt(n * m * (n + m + 1) / 12)) - 1)

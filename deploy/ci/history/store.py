@@ -1,4 +1,4 @@
-"""Putting runs into a history file: `add_report` is what ``deploy check --history`` calls."""
+"""Add runs to a history file and read them back; ``deploy check --history`` calls `add_report`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _SAMPLE_BYTES = 8
 
 
 def add_report(path: Path, report: CheckReport) -> int:
-    """Add what a check found to a history, which is made where it is missing; other writers are waited for.
+    """Add a check report to a history, created if missing; waits for other writers.
 
-    Where the extra ``history`` is installed, changes are looked for in the series that got a point.
+    If the extra ``history`` is installed, the series that got a point are searched for changes.
 
     Parameters
     ----------
     path : Path
         The history file.
     report : CheckReport
-        Finished.
+        A finished report.
 
     Returns
     -------
     int
-        How many points were added; 0 where the history has this report already.
+        Number of points added; 0 if the history already has this report.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def add_report(path: Path, report: CheckReport) -> int:
 
 
 def require_history(path: Path) -> None:
-    """Find out before the work whether runs can be added to a history; a missing one is made, without any.
+    """Check in advance that runs can be added to a history; a missing one is created empty.
 
     Raises
     ------
@@ -64,19 +64,19 @@ def require_history(path: Path) -> None:
 
 
 def add_runs(path: Path, runs: Iterable[KeptRun]) -> int:
-    """Add runs to a history, all of them or none; those that it has are left out.
+    """Add runs to a history, all or none; runs it already has are skipped.
 
     Parameters
     ----------
     path : Path
-        The history file, made where it is missing.
+        The history file, created if missing.
     runs : iterable of KeptRun
         In any order.
 
     Returns
     -------
     int
-        How many points were added.
+        Number of points added.
 
     Raises
     ------
@@ -193,12 +193,12 @@ def _packed(calls: Sequence[int]) -> bytes:
 
 
 def _unpacked(n: int, packed: bytes) -> tuple[int, ...]:
-    """Read samples, of which there are `n`: no more is unpacked.
+    """Unpack `n` samples, and no more.
 
     Raises
     ------
     ValueError
-        They are damaged.
+        The samples are damaged.
     """
     stream = zlib.decompressobj()
     try:
@@ -213,7 +213,7 @@ def _unpacked(n: int, packed: bytes) -> tuple[int, ...]:
 
 
 def _little(values: array[int]) -> array[int]:
-    """Turn the bytes of each number around on a machine that has them the other way."""
+    """Swap the bytes of each number on a big-endian machine."""
     if sys.byteorder == "big":
         values.byteswap()
     return values

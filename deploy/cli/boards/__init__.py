@@ -1,3 +1,3 @@
-"""``--on`` of the commands that measure, and ``deploy boards``: what was put on other machines."""
+"""Run commands on other machines by ``--on``, and manage what was put there by ``deploy boards``."""
 
 __all__: list[str] = []

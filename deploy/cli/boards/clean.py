@@ -1,4 +1,4 @@
-"""``deploy boards clean``: take away again what ``--on`` has put on a board."""
+"""``deploy boards clean``: remove from a board what ``--on`` put there."""
 
 from __future__ import annotations
 

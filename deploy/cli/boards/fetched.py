@@ -1,4 +1,4 @@
-"""What the commands need to show a result that came from a board."""
+"""The command behind a result that came from a board, for checking and showing that result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["GivenCommand"]
 
 @dataclass(frozen=True, slots=True)
 class GivenCommand:
-    """A command as it was given here.
+    """A command that ran on a board, as it was given here.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class GivenCommand:
     address : Address
         The board that it ran on.
     code : int
-        The exit code that it ended with, as the board says.
+        Its exit code, as the board reports it.
     """
 
     options: Mapping[str, Any]
@@ -39,24 +39,24 @@ class GivenCommand:
         return "output" not in self.options
 
     def path(self, name: str) -> Path | None:
-        """Return the path that an option names; None where it was not given."""
+        """Return the path that an option names; None if it was not given."""
         value = self.options.get(name)
         return None if value is None else Path(value)
 
     def require(self, measured: Iterable[str], code: int) -> None:
-        """See that a result is of the models that were sent, and ended as the board says.
+        """Check that a result is of the models that were sent, and matches the exit code that the board reports.
 
         Parameters
         ----------
         measured : iterable of str
-            Hashes of the models in it.
+            Hashes of the models in the result.
         code : int
-            The exit code that it means.
+            The exit code that follows from the result.
 
         Raises
         ------
         BoardError
-            It is of other models, or means another exit code.
+            It is of other models, or implies another exit code.
         """
         paths = filter(None, map(self.path, ("model", "against", "baseline", "candidate")))
         sent = {content_sha256(onnx_file(path)) for path in paths}

@@ -1,4 +1,4 @@
-"""``deploy boards list``: where something of ours was put."""
+"""``deploy boards list``: list the boards that commands were run on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""``--on``: the same command, run on another machine; what it wrote there is shown here, by the command itself.
+"""``--on``: run a command on another machine, and show here what it wrote there.
 
-The words of the command are made anew from what was parsed: files go by what is in them, and what is written or shown
-(``--output``, ``--page``, ``--json``) stays here. The board is believed nothing: its result is read as any file is, has
-to be of the models that were sent, and the exit code is that of the result.
+The command line for the board is rebuilt from the parsed options: files are sent by content, and options for output
+(``--output``, ``--page``, ``--json``) are handled here. The board is not trusted: its result is read like any file,
+must be of the models that were sent, and the exit code is that of the result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deploy.files.atomic import require_writable
 __all__ = ["run_there"]
 
 _STAYS = {"help", "output", "page", "markdown", "json", "verbose"}
-"""What is done here with what was measured there."""
+"""Options that are handled here, with what was measured there."""
 _WRITTEN = ("output", "page", "markdown")
 
 
@@ -42,18 +42,18 @@ def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> No
     Parameters
     ----------
     ctx : click.Context
-        The command, parsed.
+        The parsed command.
     shows : str
-        ``module:function`` of what shows it.
+        ``module:function`` that shows its result.
     board : str or None
-        Its address.
+        Address of the board.
     wheels : str or None
-        Folder of wheels for it.
+        Folder of wheels for the board.
 
     Raises
     ------
     InputError
-        Wheels are given, and no board.
+        Wheels are given, but no board.
     BoardError
         The board cannot be reached or cannot measure, or its answer is not what was asked for.
     typer.Exit
@@ -90,7 +90,7 @@ def _remember(board: Board, payload: Payload, sent_bytes: int) -> None:
 
 
 class _Started:
-    """Remembers the job that runs there."""
+    """Remembers the job that was started on the board."""
 
     job: Job | None = None
 
@@ -100,7 +100,7 @@ class _Started:
 
 @contextmanager
 def _followed(board: Board) -> Iterator[_Started]:
-    """End the job where this command is ended; where only the connection is, it goes on."""
+    """End the job if this command is interrupted or fails; if only the connection is lost, the job continues."""
     started = _Started()
     try:
         yield started
@@ -116,7 +116,7 @@ def _followed(board: Board) -> Iterator[_Started]:
 
 @contextmanager
 def _handed_over(board: Board, started: _Started) -> Iterator[None]:
-    """Let the board forget a result that was shown; one that could not be written here stays there."""
+    """Remove a result from the board once it is shown; if it could not be written here, keep it there."""
     try:
         yield
     except (OutputError, KeyboardInterrupt):
@@ -140,7 +140,7 @@ def _remove(board: Board, started: _Started) -> None:
 
 
 def _show(shows: str, fetched: Fetched, given: GivenCommand) -> None:
-    """Show what came by the command's own means; without a result its last words are the answer."""
+    """Show a result by the command's own function; without a result, show the reason that the board gave."""
     if fetched.code == DEFECT:
         say(f"deploy: {given.address}: {fetched.reason}")
         leave(DEFECT, told=True)
@@ -156,7 +156,7 @@ def _show(shows: str, fetched: Fetched, given: GivenCommand) -> None:
 
 
 def _words(ctx: Any, given: dict[str, Any]) -> tuple[list[str], list[Tree]]:
-    """Return the words of the command as they are said on the board, and the files that they name."""
+    """Return the command line for the board, and the files that it names."""
     options: list[str] = []
     arguments: list[str] = []
     trees: list[Tree] = []

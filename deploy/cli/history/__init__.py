@@ -1,3 +1,3 @@
-"""``deploy history``: results over time. One file a command."""
+"""``deploy history``: results over time. One file per command."""
 
 __all__: list[str] = []

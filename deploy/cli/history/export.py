@@ -1,4 +1,4 @@
-"""``deploy history export``: everything in a history, as JSON lines."""
+"""``deploy history export``: write everything in a history as JSON lines."""
 
 from __future__ import annotations
 

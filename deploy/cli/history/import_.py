@@ -1,4 +1,4 @@
-"""``deploy history import``: put reports and results into a history."""
+"""``deploy history import``: add reports and results to a history."""
 
 from __future__ import annotations
 

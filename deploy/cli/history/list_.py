@@ -1,4 +1,4 @@
-"""``deploy history list``: the series of a history."""
+"""``deploy history list``: list the series of a history."""
 
 from __future__ import annotations
 

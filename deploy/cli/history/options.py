@@ -1,4 +1,4 @@
-"""Options that the commands on a history share, each said once."""
+"""Options that the ``deploy history`` commands share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Models: TypeAlias = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Only:
-    """Which series are looked at, of whatever model."""
+    """Options that select series, except by model."""
 
     backend: Annotated[
         list[str] | None, typer.Option("--backend", "-b", help="Only this backend; repeat for several. Default: all.")
@@ -47,7 +47,7 @@ class Only:
     ] = None
 
     def filters(self, models: Sequence[str] | None = None) -> Filters:
-        """Return what the options let pass.
+        """Return the options as filters.
 
         Raises
         ------
@@ -64,12 +64,12 @@ class Only:
 
 
 def require_some(every: Sequence[Series], history: Path, chosen: Filters) -> None:
-    """Refuse options that let no series pass: one is probably misspelt.
+    """Refuse options that match no series: one is probably misspelt.
 
     Raises
     ------
     HistoryError
-        There is no series, though the history has some.
+        No series matches.
     """
     if every or chosen == Filters():
         return
@@ -84,7 +84,7 @@ def require_some(every: Sequence[Series], history: Path, chosen: Filters) -> Non
 
 
 def _metric(given: str) -> str:
-    """Take a metric by its name in the file or in tables."""
+    """Find a metric by its name in the file or in tables."""
     if found := next((name for name, words in METRICS.items() if given in (name, words)), None):
         return found
     raise HistoryError(f"--metric {given!r} is unknown{suggestion(given, list(METRICS))}")

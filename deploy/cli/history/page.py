@@ -1,4 +1,4 @@
-"""``deploy history page``: a history as a page."""
+"""``deploy history page``: write a history as an HTML page."""
 
 from __future__ import annotations
 

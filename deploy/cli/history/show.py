@@ -1,4 +1,4 @@
-"""``deploy history show``: the points of a series."""
+"""``deploy history show``: print the points of a series."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def show(
 
 
 def _of(history: Path, series: str, chosen: Filters) -> Filters:
-    """Return the filters with the series that were named.
+    """Return the filters, narrowed to the named series.
 
     Raises
     ------

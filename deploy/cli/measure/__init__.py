@@ -1,3 +1,3 @@
-"""The commands that measure a given ONNX file: ``bench``, ``load``, ``layers`` and their kin. One file each."""
+"""The commands that measure a given ONNX file: ``bench``, ``load``, ``layers`` and others. One file each."""
 
 __all__: list[str] = []

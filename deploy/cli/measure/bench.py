@@ -1,4 +1,4 @@
-"""``deploy bench`` and ``deploy compare``: measure any ONNX file, or a pair of them taking turns."""
+"""``deploy bench`` and ``deploy compare``: measure an ONNX file, or two in turn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["bench", "compare", "show_fetched"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """How a model, or a pair, is measured."""
+    """How a model or a pair of models is measured."""
 
     margin: given.Margin = None
     strict: given.Strict = False
@@ -56,7 +56,7 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """Where the results go, and how much of them is printed."""
+    """Where the results are written, and how much of them is printed."""
 
     output: given.OutputFile = None
     page: given.PageFile = None
@@ -126,9 +126,9 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     Raises
     ------
     ResultsError
-        It is no results file.
+        It is not a results file.
     BoardError
-        It is of other models, or ended otherwise than the board says.
+        It is of other models, or does not match the exit code that the board reports.
     """
     accepts_unfit = bool(command.options["accept_unfit"])
     results = load(file).model_copy(update={"accepts_unfit": accepts_unfit})
@@ -147,7 +147,7 @@ def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: boo
     if shown.page is not None:
         write_page(results, shown.page)
     code, measured = exit_code(results), results.all_measurements()
-    # Where nothing ran, the reasons are the answer.
+    # If nothing ran, the reasons are the answer.
     answered = not shown.json and (not all(one.failure for one in measured) or code == WRONG_ANSWERS)
     if shown.json:
         print_json(results.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""``deploy calibrate``: compare a model with itself, and keep how small a difference this machine can resolve."""
+"""``deploy calibrate``: compare a model with itself, and save the smallest difference this machine can resolve."""
 
 from __future__ import annotations
 

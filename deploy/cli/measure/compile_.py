@@ -1,4 +1,4 @@
-"""``deploy compile``: compile for a device, here or elsewhere, and list the layers that came out."""
+"""``deploy compile``: compile for a device, on this machine or not, and list the resulting layers."""
 
 from __future__ import annotations
 

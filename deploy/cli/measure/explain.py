@@ -1,4 +1,4 @@
-"""``deploy explain``: why the time of a pruned network did not follow its MACs."""
+"""``deploy explain``: explain why the latency of a pruned network did not follow its MACs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def explain(
         bool, typer.Option("--verify", help="Measure the aligned plans in turn with the dense network.")
     ] = False,
     duration: given.Duration = 2.0,
-    top: Annotated[int, typer.Option(min=0, help="Layers to list, those that miss most first; 0: all.")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="Layers to list, the most lost time first; 0: all.")] = 20,
     seed: given.Seed = 0,
     page: given.PageFile = None,
     json: given.Json = False,
@@ -77,7 +77,7 @@ def explain(
     require_backends([backend], device)
     grid = Grid(backends=[backend], precision=precision, device=device, threads=(threads,), batches=(batch,))
     ((dense_spec, pruned_spec),) = feeds.into(grid).specs(label_models(pruned, _baseline(against, pruned)))
-    same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
+    same = same_nodes(pruned_spec, dense_spec)  # fails on a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
     step = saying_for(backend, tell)
@@ -116,17 +116,17 @@ def _baseline(against: str, model: Path) -> Path:
 
 
 def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:
-    """Measure; a backend that refuses the small network leaves it unknown, with a note."""
+    """Measure the overhead of a layer; None, with a note, if the backend cannot measure the small network."""
     try:
         return measure_layer_overhead(spec.backend, spec.options)
     except WorkerError as error:
-        why = "the layers are shorter than its clock tells" if error.kind == "OptionError" else str(error)
+        why = "the layers are shorter than its clock resolves" if error.kind == "OptionError" else str(error)
         notes.append(f"the shortest layer is not known: {why}")
         return None
 
 
 def _of_bundle(spec: SubjectSpec) -> list[str]:
-    """Say what the bundle of a pruned network knows of layers that were left whole."""
+    """Return what the bundle of a pruned network says about layers that were left whole."""
     bundle = bundle_of(spec.model)
     proof = None if bundle is None or bundle.pruning is None else bundle.pruning.proof
     texts = () if proof is None else (proof.left_whole, proof.unranked)

@@ -1,4 +1,4 @@
-"""``deploy layers``: where the time of a call goes, layer by layer."""
+"""``deploy layers``: profile where the time of a call goes, layer by layer."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     Raises
     ------
     RecordError
-        It is no report of layers.
+        It is not a report of layers.
     BoardError
         It is of other models.
     """

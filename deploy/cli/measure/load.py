@@ -1,4 +1,4 @@
-"""``deploy load``: several callers, random arrivals, or all work queued at once."""
+"""``deploy load``: measure under load, from several callers, random arrivals, or all work queued at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from deploy.results.load_rows import read_load
 __all__ = ["load", "show_fetched"]
 
 _FIRST_CALL_S = 60.0
-"""A first call is waited for this long, and as long again as the load lasts."""
+"""Time allowed for the first call, in addition to the duration of the load."""
 
 
 def load(
@@ -101,9 +101,9 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     Raises
     ------
     ResultsError
-        It is no result of a load.
+        It is not a result of a load.
     BoardError
-        It is of another model, or ended otherwise than the board says.
+        It is of another model, or does not match the exit code that the board reports.
     """
     rows = read_load(file)
     accept_unfit = bool(command.options["accept_unfit"])

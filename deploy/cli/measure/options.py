@@ -1,4 +1,4 @@
-"""Groups of options that the commands which measure an ONNX file share."""
+"""Groups of options shared by the commands that measure an ONNX file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Feeds", "Points", "names_of"]
 
 
 def names_of(backend: list[str] | None) -> list[str]:
-    """Return the backends that were named, each once; onnxruntime where none was."""
+    """Return the named backends, each once; ``ort`` if none was named."""
     return list(dict.fromkeys(backend or ["ort"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """With what a model is measured: every backend with every number of threads and every batch."""
+    """Where a model is measured: each backend with each number of threads and each batch size."""
 
     backend: given.Backends = None
     precision: given.Precision = "fp32"
@@ -27,7 +27,7 @@ class Points:
     batch: given.Batches = None
 
     def grid(self, cores: tuple[int, ...] | None = None) -> Grid:
-        """Return them, on these cores.
+        """Return the points as a grid, on these cores.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feeds:
-    """What the inputs of a model are."""
+    """The inputs of a model."""
 
     shape: given.Shapes = None
     inputs: given.InputsFile = None
@@ -59,7 +59,7 @@ class Feeds:
         Raises
         ------
         InputError
-            Sizes or inputs are written in another form, or a file cannot be read.
+            Sizes or inputs are malformed, or a file cannot be read.
         """
         return replace(
             grid,

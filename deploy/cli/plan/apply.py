@@ -1,4 +1,4 @@
-"""``deploy plan apply``: a plan and a network become a bundle."""
+"""``deploy plan apply``: apply a plan to a network, and write the result as a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy plan diff``: which groups two plans of one network treat differently."""
+"""``deploy plan diff``: compare two plans of one network, group by group."""
 
 from __future__ import annotations
 

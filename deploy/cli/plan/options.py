@@ -1,4 +1,4 @@
-"""Options that the commands on plans share, each said once."""
+"""Options that the ``deploy plan`` commands share."""
 
 from __future__ import annotations
 

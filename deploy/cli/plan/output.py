@@ -1,4 +1,4 @@
-"""How the commands on plans print: as wide as a plan needs, without colour."""
+"""Output of the ``deploy plan`` commands: as wide as a plan needs, without colour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 100
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """Print tables as wide as they need, without the blanks that fill their lines."""
+    """Print tables at their own width, without trailing spaces."""
     console = Console(highlight=False, width=WIDTH, no_color=True)
     for table in tables:
         with console.capture() as captured:

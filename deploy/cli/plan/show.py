@@ -1,4 +1,4 @@
-"""``deploy plan show``: what a plan removes, as text, as a chart, as a page."""
+"""``deploy plan show``: show what a plan removes, as text, as a chart and as a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy plan transfer``: the pattern of a plan, for another network of the family."""
+"""``deploy plan transfer``: transfer the pattern of a plan to another network of the same family."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""``deploy study``: questions that take many networks or many measurements to answer. One file a command."""
+"""``deploy study``: studies that take many networks or many measurements. One file per command."""
 
 __all__: list[str] = []

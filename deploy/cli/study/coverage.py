@@ -1,4 +1,4 @@
-"""``deploy study coverage``: prune every network of a long list, prove it, run it, and compare with another library."""
+"""``deploy study coverage``: prune, verify and run every network of a long list, and compare with another library."""
 
 from __future__ import annotations
 

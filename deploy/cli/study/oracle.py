@@ -1,4 +1,4 @@
-"""``deploy study oracle``: which criterion ranks units as their ablation does."""
+"""``deploy study oracle``: compare how criteria rank units with the effect of removing each unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy study published``: what the papers' pruned networks promise in FLOPs against what this machine gives."""
+"""``deploy study published``: compare the FLOPs savings of published pruned networks with their measured speed-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy study RECIPE``: pruning methods compared on one network, with equal budgets, recoveries and seeds."""
+"""``deploy study RECIPE``: compare pruning methods on one network, with equal budgets, recoveries and seeds."""
 
 from __future__ import annotations
 

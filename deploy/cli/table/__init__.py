@@ -1,3 +1,3 @@
-"""``deploy table``: latency tables, from which networks are pruned to a speed. One file a command."""
+"""``deploy table``: latency tables, used to prune networks to a speed. One file per command."""
 
 __all__: list[str] = []

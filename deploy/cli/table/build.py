@@ -1,4 +1,4 @@
-"""``deploy table build``: measure plans, and fit how the time of each layer follows the widths."""
+"""``deploy table build``: measure plans, and fit the time of each layer to the widths."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     Raises
     ------
     RecordError
-        It is no latency table.
+        It is not a latency table.
     BoardError
         It is of another network.
     """

@@ -1,4 +1,4 @@
-"""``deploy table check``: measure new plans, and compare with what the table says."""
+"""``deploy table check``: measure new plans, and compare with the predictions of a table."""
 
 from __future__ import annotations
 

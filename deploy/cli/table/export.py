@@ -1,4 +1,4 @@
-"""``deploy table export``: the layer times of a table as CSV, for other tools."""
+"""``deploy table export``: write the layer times of a table as CSV, for other tools."""
 
 from __future__ import annotations
 

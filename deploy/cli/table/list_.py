@@ -1,4 +1,4 @@
-"""``deploy table list``: the tables that were measured on this machine, and are used again."""
+"""``deploy table list``: list the latency tables that were measured on this machine and are reused."""
 
 from __future__ import annotations
 

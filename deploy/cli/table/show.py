@@ -1,4 +1,4 @@
-"""``deploy table show``: what a latency table knows."""
+"""``deploy table show``: show the accuracy and contents of a latency table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deploy table space``: a network's dense ONNX file, and how it follows the widths."""
+"""``deploy table space``: write a network's dense ONNX file, and how the file depends on the widths."""
 
 from __future__ import annotations
 

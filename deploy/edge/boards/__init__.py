@@ -1,8 +1,8 @@
-"""A command of this machine, measured on another one over ssh.
+"""Run a command of this machine on a board over ssh.
 
-`address` names the board and `connection` is the way to it; `probe` looks before anything is put there. `payload` is
-the half of us that measures, and `trees` the models and inputs that follow it, both by their content. `board` does one
-thing after the other, `resident` is what answers on the board, and `known` remembers where something was put.
+`address` names the board and `connection` reaches it; `probe` inspects it before anything is sent. `payload` is the
+measuring half of the package, and `trees` the models and inputs sent after it, both addressed by content. `board` runs
+the steps in order, `resident` answers on the board, and `known` remembers which boards were used.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""``ssh://USER@BOARD:PORT/FOLDER``: which board, and where on it."""
+"""Board address ``ssh://USER@BOARD:PORT/FOLDER``: which board, and which folder on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.errors import BoardError
 __all__ = ["Address"]
 
 _FORM = "write ssh://BOARD, ssh://USER@BOARD:PORT or ssh://USER@BOARD/FOLDER"
-# Nothing that begins with a hyphen: ssh would take it for an option.
+# No leading hyphen: ssh would take it for an option.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?", re.ASCII)
 _FOLDER = re.compile(r"/(?:~/)?[A-Za-z0-9_.+/-]*[A-Za-z0-9_.+-]", re.ASCII)
@@ -24,11 +24,11 @@ class Address:
     Parameters
     ----------
     host : str
-        Name or number, or a ``Host`` of ``~/.ssh/config``.
+        Host name or IP address, or a ``Host`` of ``~/.ssh/config``.
     user : str
-        Empty: as ssh chooses.
+        User name; empty: ssh decides.
     port : int or None
-        None: as ssh chooses.
+        Port; None: ssh decides.
     folder : str
         Our folder on the board, absolute or below ``~/``; empty: in the user's cache.
     """
@@ -40,14 +40,14 @@ class Address:
 
     @classmethod
     def read(cls, text: str) -> Address:
-        """Read the URL that somebody gave.
+        """Parse the URL of a board.
 
         Raises
         ------
         BoardError
-            Of another form, or with a password in it.
+            The URL has another form, or contains a password.
         """
-        if not text.isprintable():  # `urlsplit` steps over line breaks
+        if not text.isprintable():  # `urlsplit` drops line breaks
             raise BoardError(f"--on {text!r} does not name a board: {_FORM}")
         try:
             parts = urlsplit(text)
@@ -60,7 +60,7 @@ class Address:
             raise BoardError(
                 "--on: a password on a command line can be read by everyone: use a key (ssh-keygen, ssh-copy-id)"
             )
-        # Of `urlsplit` the name comes in small letters; a Host of ~/.ssh/config may have others.
+        # `urlsplit` returns the name in lower case; a Host of ~/.ssh/config may have capitals.
         bare = parts.netloc.rpartition("@")[2]
         host = bare[: len(host)] if not bare.startswith("[") else host
         folder = "" if parts.path in {"", "/"} else parts.path.rstrip("/")
@@ -77,14 +77,14 @@ class Address:
 
     @property
     def words(self) -> list[str]:
-        """What follows the options of ssh to name it."""
+        """Arguments of ssh, after its options, that name the board."""
         named = ["-l", self.user] if self.user else []
         named += [] if self.port is None else ["-p", str(self.port)]
         return [*named, "--", self.host]
 
     @property
     def login(self) -> str:
-        """The command by which a person goes there: ``"ssh -p 2222 pi@board"``."""
+        """Command to log in there: ``"ssh -p 2222 pi@board"``."""
         port = "" if self.port is None else f"-p {self.port} "
         return f"ssh {port}{f'{self.user}@' if self.user else ''}{self.host}"
 

@@ -1,7 +1,7 @@
-"""What a board answers, taken apart within bounds: nothing of it is believed before it was checked.
+"""Parse the answer of a board within size limits; none of it is trusted before it is checked.
 
-First comes a word that only this call knows: what a login shell prints before is stepped over. Then lines of text, and
-after a line that says so the bytes of one file.
+The answer starts with a token that only this call knows: anything a login shell prints before it is skipped. Lines of
+text follow and, after a line that announces it, the bytes of one file.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from deploy.errors import BoardError
 __all__ = ["MOST_BYTES", "Answers", "garbage", "is_size", "message"]
 
 MOST_BYTES = 128 << 20
-"""Of a result; a bench of an hour is some megabytes."""
+"""Size limit of a result; a bench of an hour is a few megabytes."""
 _MOST_BEFORE = 1 << 16
 _MOST_OF_A_LINE = 1 << 16
 _MOST_LINES, _MOST_OF_LINES = 100_000, 16 << 20
 
 
 class Answers:
-    """Takes apart what one call to a board answers.
+    """Parser for the answer to one call to a board.
 
     Parameters
     ----------
     board : str
-        Its name, for messages.
+        Name of the board, for messages.
     token : str
-        The word that the answer begins with.
+        Token that the answer starts with.
     hear : callable
-        Receives each line; True where it was the last one.
+        Receives each line; returns True if it was the last one.
     """
 
     def __init__(self, board: str, token: str, hear: Callable[[str], bool]) -> None:
@@ -50,16 +50,16 @@ class Answers:
 
     @property
     def begun(self) -> bool:
-        """Whether the other side is ours."""
+        """Whether the answer has started, so the other side is ours."""
         return self._begun
 
     def take(self, block: bytes) -> bool:
-        """Take what came; True where that was all.
+        """Take a block of the answer; return True if the answer is complete.
 
         Raises
         ------
         BoardError
-            It is too much, or not text.
+            The answer is too long, or not text.
         """
         if self._receives():
             return self._receive(block)
@@ -90,12 +90,12 @@ class Answers:
         return False
 
     def receive(self, size: object, path: Path) -> None:
-        """Let the bytes that follow this line be a file.
+        """Write the bytes that follow this line to a file.
 
         Raises
         ------
         BoardError
-            It is larger than `MOST_BYTES`.
+            The file is larger than `MOST_BYTES`.
         """
         if not is_size(size) or size > MOST_BYTES:
             raise garbage(self._board, f"a result of {str(size)[:40]} bytes")
@@ -107,16 +107,16 @@ class Answers:
 
     @property
     def before(self) -> str:
-        """What came before the answer, as text."""
+        """Output before the answer, as text."""
         return "" if self._begun else self._buffer.decode(errors="replace")
 
     @property
     def sha256(self) -> str:
-        """Hash of the file that came."""
+        """Hash of the received file."""
         return self._digest.hexdigest()
 
     def close(self) -> bool:
-        """Close what was open; whether a file that was promised came whole."""
+        """Close the open file; return whether an announced file is complete."""
         if self._file is None:
             return False
         self._file.close()
@@ -131,22 +131,22 @@ class Answers:
 
 
 def is_size(value: object) -> TypeGuard[int]:
-    """Return whether something is a number of bytes that a disk can hold."""
+    """Return whether a value is a plausible number of bytes on a disk."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
 
 
 def garbage(board: str, why: str = "") -> BoardError:
-    """Return the error of a board that says what ours never says."""
+    """Return the error for a board whose answer is not ours."""
     return BoardError(f"{board} answers with garbage{f' ({why})' if why else ''}: none of it was used")
 
 
 def message(board: str, line: str) -> dict[str, Any]:
-    """Read one line as the JSON object that our half on the board writes.
+    """Parse one line as the JSON object that our agent on the board writes.
 
     Raises
     ------
     BoardError
-        It is something else, or says what went wrong there.
+        The line is something else, or reports an error there.
     """
     try:
         document = strict_json(line)

@@ -1,4 +1,4 @@
-"""One board over one connection: put ourselves there, send files, run a command, fetch what it wrote."""
+"""One board over one connection: install the package there, send files, run a command, fetch its output."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ __all__ = ["AGENT", "Board"]
 Say = Callable[[str], None]
 
 AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.edge.boards.resident.agent import main; main()"
-"""Python that becomes our half on the board: ``python -I -c AGENT CODE FOLDER TOKEN``."""
+"""Python code that starts our agent on the board: ``python -I -c AGENT CODE FOLDER TOKEN``."""
 _SLACK_BYTES = 64 << 20
-"""Room that results and logs may take on the board."""
+"""Space that results and logs may take on the board."""
 _SHOWN = 300
 _FULL = "No space left"
 _NOT_LOADED = 6
 """Exit code of install.sh."""
 _BEAT = b"\n"
 _CLOCK_S = 300.0
-"""A clock that differs from ours by more is told."""
+"""Larger clock differences from this machine are reported."""
 _NOT_MAPPED = "failed to map segment"
-"""What the loader says of a disk from which nothing may be run."""
+"""Loader message for a disk that is mounted noexec."""
 
 
 class Board:
-    """A board, once it was looked at.
+    """A board that has been probed.
 
     Parameters
     ----------
     connection : Connection
-        The way to it.
+        Connection to the board.
     payload : Payload
-        What is put there.
+        Package files to install there.
     say, note : callable
-        Receive one short line: for each step, and of what has to be known afterwards.
+        Receive one short line: for each step, and for remarks that matter afterwards.
 
     Raises
     ------
     BoardError
-        It cannot measure; the line says why, and what to do.
+        The board cannot measure; the message says why, and what to do.
     """
 
     def __init__(self, connection: Connection, payload: Payload, say: Say, note: Say) -> None:
@@ -73,17 +73,17 @@ class Board:
         self._environment = f"{payload.environment}-{self.facts.version}"
 
     def prepare(self, wheels: dict[str, bytes]) -> None:
-        """Put ourselves there, and make the environment, where they are missing.
+        """Install the package and create the environment, if missing.
 
         Parameters
         ----------
         wheels : dict of str to bytes
-            What the environment is made of; where there are none, the board's own index is asked.
+            Wheels to install; without any, pip on the board uses its own index.
 
         Raises
         ------
         BoardError
-            The disk is full, or pip cannot install; nothing half-made stays.
+            The disk is full, or pip cannot install; nothing half-installed remains.
         """
         name = str(self.address)
         if not self.facts.has_environment:
@@ -117,19 +117,19 @@ class Board:
         self._require(ended, errors[-1:] or said, "its pip does not install what measuring needs", advice)
 
     def _advice(self, has_wheels: bool) -> str:
-        """Say what may be wrong where pip finds nothing to install."""
+        """Return advice for when pip finds nothing to install."""
         if has_wheels:
             return f"; the wheels have to be for Python {self.facts.version} on {self.facts.machine}"
         clock = f"; {self._clock}: an index is not trusted then, set it there (timedatectl set-ntp true)"
         return (clock if self._clock else "") + "; where the board has no index, bring the wheels: --wheels FOLDER"
 
     def send(self, trees: Sequence[Tree]) -> int:
-        """Send what is not there yet, and return how many bytes that was.
+        """Send what is not there yet, and return its size in bytes.
 
         Raises
         ------
         BoardError
-            It does not fit on the disk, or a file changed meanwhile.
+            The files do not fit on the disk, or one changed in the meantime.
         """
         by_name = {tree.name: tree for tree in trees}
         (answer,) = self._ask({"do": "have", "trees": list(by_name)})
@@ -149,25 +149,25 @@ class Board:
         return needed
 
     def run(self, argv: Sequence[str], trees: Sequence[Tree], *, started: Callable[[Job], None], file: Path) -> Fetched:
-        """Run a command, or pick up one that runs or ran already, and fetch what it wrote.
+        """Run a command, or pick up one that is running or finished, and fetch its output.
 
         Parameters
         ----------
         argv : sequence of str
-            What follows ``deploy``; ``@FILES@`` stands for the folder of what was sent, ``@RESULT@`` for the result.
+            What follows ``deploy``; ``@FILES@`` stands for the folder of sent files, ``@RESULT@`` for the result.
         trees : sequence of Tree
-            What was sent for it.
+            Files sent for it.
         started : callable
-            Receives the job as soon as it is there.
+            Receives the job as soon as it exists.
         file : Path
-            Receives what it wrote.
+            Receives the output of the command.
 
         Raises
         ------
         ConnectionLostError
-            The connection broke; the job goes on.
+            The connection broke; the job continues.
         BoardError
-            It was killed there, or the answer is garbage.
+            The job was killed there, or the answer is garbage.
         """
         identity = json.dumps([list(argv), sorted(tree.name for tree in trees), self._payload.name, self._environment])
         name = hashlib.sha256(identity.encode()).hexdigest()[:24]
@@ -177,7 +177,7 @@ class Board:
         return following.fetched(ended)
 
     def end(self, job: Job) -> bool:
-        """End a job, or forget one that has ended; whether it is gone from the board."""
+        """End a job, or remove a finished one; return whether it is gone from the board."""
         (answer,) = self._ask({"do": "end", "name": job.name})
         return answer.get("gone") is True
 
@@ -215,12 +215,12 @@ class Board:
 
 
 def _variables() -> dict[str, str]:
-    """Return what the command shows is made for: this terminal's width."""
+    """Return environment variables for the command, such as this terminal's width."""
     return {"COLUMNS": os.environ.get("COLUMNS", "80"), "PYTHONNOUSERSITE": "1"}
 
 
 def _clock(utc_s: int | None) -> str:
-    """Say how far the clock of a board is from ours; empty where it is near."""
+    """Say how far the clock of a board is from ours; empty if it is close."""
     if utc_s is None or abs(ahead_s := utc_s - time.time()) <= _CLOCK_S:
         return ""
     days, hours, minutes = (int(abs(ahead_s) / unit_s) for unit_s in (86_400, 3600, 60))

@@ -1,8 +1,7 @@
-"""The way to a board: the system's ``ssh``, with the keys, agents, hosts and jumps that it is set up with.
+"""Connection to a board: the system's ``ssh``, with its configured keys, agents, hosts and jumps.
 
-Host keys are always verified, nothing ever asks a person, and nothing of this machine (its agent, its ports, its
-display) is lent to the board. One connection is opened and shared by all that follows, over a socket in a folder of
-this command alone.
+Host keys are always verified, there are no prompts, and nothing of this machine (agent, ports, display) is forwarded to
+the board. One connection is opened and shared by all calls, over a socket in a folder private to this command.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ _ENVIRONMENT = {"SSH_ASKPASS_REQUIRE": "never"}
 _FAILED = 255
 """Exit code of ssh itself."""
 _LONGEST_SOCKET = 80
-"""Of a path, in bytes: Unix takes 104 to 108, and ssh adds 17 to it."""
+"""Limit of a socket path, in bytes: Unix allows 104 to 108, and ssh adds 17."""
 _OPENING_S = 40.0
 _LOOK_S = 0.02
 _BECOME = """sh -c 'eval "$(printf %b "$1")"' sh"""
-"""A shell that becomes the command that follows; its next argument is the last word of it."""
+"""A shell that turns into the command in its first argument; the second is the last word of that command."""
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-")
 
 
 class ConnectionLostError(BoardError):
-    """The connection broke, or was never there."""
+    """The connection broke, or could not be opened."""
 
 
 class Ended(NamedTuple):
@@ -68,9 +67,9 @@ class Ended(NamedTuple):
     code : int
         Its exit code.
     words : str
-        The last of what it wrote to standard error, printable.
+        The end of its standard error, printable.
     received : bool
-        Whether a file that it promised came whole.
+        Whether an announced file was received completely.
     sha256 : str
         Hash of that file.
     """
@@ -82,19 +81,19 @@ class Ended(NamedTuple):
 
 
 class Connection:
-    """An open way to a board; to be used in a ``with`` statement, which ends every process of it here.
+    """Open connection to a board, used in a ``with`` statement, which ends all its local processes.
 
     Parameters
     ----------
     address : Address
-        Where to.
+        Address of the board.
 
     Raises
     ------
     BoardError
         There is no ``ssh`` on this machine.
     ConnectionLostError
-        The board cannot be reached, its key is not the known one, or it takes none of ours.
+        The board cannot be reached, its host key is not the known one, or it accepts none of our keys.
     """
 
     def __init__(self, address: Address) -> None:
@@ -121,7 +120,7 @@ class Connection:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ssh-")))
         socket = folder / "s"
         if len(str(socket).encode()) > _LONGEST_SOCKET:
-            return  # each call opens a connection of its own
+            return  # each call opens its own connection
         words = ["ssh", *_options("ControlMaster=yes", "ControlPersist=no", f"ControlPath={socket}"), "-N"]
         master = self._stack.enter_context(
             Foreign([*words, *self.address.words], who=str(self.address), environment=_ENVIRONMENT)
@@ -145,30 +144,30 @@ class Connection:
         beat: bytes = b"",
         file: Callable[[Answers], None] | None = None,
     ) -> Ended:
-        """Run a command on the board, whose answer begins with the last of its words.
+        """Run a command on the board whose answer starts with its last word.
 
         Parameters
         ----------
         words : sequence of str
-            The command; one more word is added, which it has to print first, on a line of its own.
+            The command; one more word is added, which it must print first, on its own line.
         hear : callable
-            Receives each line that follows; True where it was the last one.
+            Receives each following line; returns True if it was the last one.
         feed : iterable of bytes
-            Its standard input.
+            Standard input of the command.
         silence_s : float, default=60.0
-            Seconds after which a board that says nothing is given up.
+            Seconds after which a silent board is given up.
         beat : bytes
-            Written every ten seconds after the feed, so that the board knows that somebody is there; without it
-            the command's standard input is closed.
+            Written every ten seconds after the feed, to show the board that the caller is alive; without it the
+            command's standard input is closed.
         file : callable, optional
-            Receives the `Answers`, whose `receive` it may call while it hears.
+            Receives the `Answers`, whose `receive` may be called while lines are heard.
 
         Raises
         ------
         ConnectionLostError
             The connection broke before the command ended.
         BoardError
-            It answers with garbage, or with more than it may.
+            The answer is garbage, or too long.
         """
         token = secrets.token_hex(16)
         answers = Answers(str(self.address), token, hear)
@@ -195,7 +194,7 @@ class Connection:
         return Ended(code, last_words(said), whole, answers.sha256)
 
     def _lost(self, said: str, code: int) -> ConnectionLostError:
-        """Say in one line why ssh gave up."""
+        """Return the error that says in one line why ssh gave up."""
         lower, words = said.lower(), last_words(said) or f"ssh ended with exit code {code}"
         login, where = self.address.login, self.address
         if "identification has changed" in lower:
@@ -220,10 +219,10 @@ def _options(*more: str) -> list[str]:
 
 
 def _command(words: Sequence[str], token: str) -> str:
-    """Write a command, and a last word, so that every login shell hands them on as they are.
+    """Quote a command and a last word so that every login shell passes them on unchanged.
 
-    What a shell may read in its own way stands there as a number: csh ends what is quoted with the line and takes
-    ``!`` for history, fish has backslashes in quotes.
+    Characters that shells read differently are written as octal codes: csh ends quoted strings at the line end and
+    takes ``!`` for history, fish has backslashes in quotes.
     """
     line = f'exec {" ".join(map(shlex.quote, words))} "$2"'
     written = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in line.encode())

@@ -1,4 +1,4 @@
-"""A command that runs on a board, as it is followed from here: what it says, how it ended, and what it left."""
+"""Follow a command that runs on a board: its messages, its exit, and its output."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Say = Callable[[str], None]
 
 _SHOWN = 300
 _SO_FAR = re.compile(r": [^:]* so far$")
-"""What a step has taken there: how long it was followed from here is said here."""
+"""Elapsed time of a step on the board, dropped because this side reports its own."""
 _NAME = re.compile(r"[0-9a-f]{8,64}-\d{1,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A command that runs on the board, or has run there.
+    """A command running on the board, or finished there.
 
     Parameters
     ----------
     name : str
-        As the board calls it.
+        Name on the board.
     is_new : bool
-        False where it was found there: an earlier connection was lost.
+        False if it was found there, since an earlier connection was lost.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a command on the board left.
+    """Output of a command on the board.
 
     Parameters
     ----------
     code : int
-        Its exit code, as the board says.
+        Exit code, as reported by the board.
     file : Path or None
-        What it wrote, checked for nothing but its hash; None where it wrote nothing.
+        Its output, of which only the hash is checked; None if there is none.
     is_result : bool
-        Whether that is its result; else what it printed.
+        Whether the file is the result; otherwise it is the standard output.
     reason : str
-        The last line of its standard error, printable.
+        Last line of its standard error, printable.
     """
 
     code: int
@@ -62,18 +62,18 @@ class Fetched:
 
 
 class Following:
-    """Hears what a job says, and takes what it left.
+    """Receives the messages of a job and its output.
 
     Parameters
     ----------
     board : str
-        Its name, for messages.
+        Name of the board, for messages.
     file : Path
-        Receives what the job wrote.
+        Receives the output of the job.
     started : callable
-        Receives the job as soon as it is there.
+        Receives the job as soon as it exists.
     say, note : callable
-        Receive one short line: for each step, and of what has to be known afterwards.
+        Receive one short line: for each step, and for remarks that matter afterwards.
     """
 
     def __init__(self, board: str, file: Path, started: Callable[[Job], None], say: Say, note: Say) -> None:
@@ -87,16 +87,16 @@ class Following:
         self._done: dict[str, Any] | None = None
 
     def take(self, answers: Answers) -> None:
-        """Receive what takes the answers apart."""
+        """Receive the parser of the answers."""
         self._answers = answers
 
     def hear(self, line: str) -> bool:
-        """Hear one line; True where nothing follows it.
+        """Handle one line; return True if nothing follows it.
 
         Raises
         ------
         BoardError
-            It is no message of ours, or an error.
+            The line is not a message of ours, or reports an error.
         """
         said = message(self._board, line)
         if "job" in said:
@@ -115,12 +115,12 @@ class Following:
         return False
 
     def fetched(self, ended: Ended) -> Fetched:
-        """Return what the job left.
+        """Return the output of the job.
 
         Raises
         ------
         ConnectionLostError
-            The connection broke, or what was sent is not whole: it can be fetched again.
+            The connection broke, or the file is incomplete: it can be fetched again.
         BoardError
             The job was killed, or the answer is garbage.
         """

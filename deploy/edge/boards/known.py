@@ -1,6 +1,6 @@
-"""Where something of ours was put: a small file of this user, for ``deploy boards``.
+"""Known boards: a small per-user file of the boards that hold our files, for ``deploy boards``.
 
-Commands that run at once change it one after the other: a lock beside it is held from reading to writing.
+Concurrent commands change it one after the other: a lock beside it is held from reading to writing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["KnownBoard", "forget", "known_boards", "remember"]
 
 
 class KnownBoard(Record):
-    """A board that has a folder of ours."""
+    """A board with a folder of ours."""
 
-    address: str = Field(description="as --on takes it")
-    folder: str = Field(description="on the board, as it says")
+    address: str = Field(description="as passed to --on")
+    folder: str = Field(description="path on the board, as reported by the board")
     python: str = Field(description="version of its Python")
-    code: str = Field("", description="hash of what was put there last")
-    sent_bytes: int = Field(0, description="models and inputs, all in all")
+    code: str = Field("", description="hash of the code last copied there")
+    sent_bytes: int = Field(0, description="models and inputs, in total")
     used_utc: str
 
 
@@ -41,7 +41,7 @@ class _Boards(Record):
 
 
 def known_boards() -> tuple[KnownBoard, ...]:
-    """Return all boards, in the order in which they were first used.
+    """Return all boards, in order of first use.
 
     Raises
     ------
@@ -52,14 +52,14 @@ def known_boards() -> tuple[KnownBoard, ...]:
 
 
 def remember(address: str, *, folder: str, python: str, code: str, sent_bytes: int) -> None:
-    """Note that a board has been used now.
+    """Record that a board was used now.
 
     Raises
     ------
     ResultsError, BoardError
         The file is damaged.
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     used = datetime.now(UTC).isoformat(timespec="seconds")
     with _alone() as boards:
@@ -70,7 +70,7 @@ def remember(address: str, *, folder: str, python: str, code: str, sent_bytes: i
 
 
 def forget(address: str) -> bool:
-    """Forget a board; whether it was known. Raises as `remember` does."""
+    """Forget a board; return whether it was known. Raises as `remember` does."""
     if not _file().exists():
         return False
     with _alone() as boards:
@@ -95,7 +95,7 @@ def _read() -> _Boards:
 
 @contextmanager
 def _alone() -> Iterator[dict[str, KnownBoard]]:
-    """Yield the boards by their address, and write what became of them; nobody else changes them meanwhile."""
+    """Yield the boards by address under an exclusive lock, and write them back afterwards."""
     path = _file()
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The half of us that measures, as it goes to a board: made from what is installed here, named by what is in it.
+"""The measuring half of the package, as sent to a board: built from what is installed here, named by its hash.
 
-Pruning and training stay here, with what they need.
+Pruning and training stay here, with their dependencies.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _STAYS = ("benchmarks/validation/", "deploy/networks/", "deploy/studies/")
 _COMMAND = "prune_deploy.py"
 _NAME = "prune-deploy"
 EXTRAS = {"openvino": "openvino"}
-"""Backend -> extra that a board needs for it; what others need comes with the board."""
+"""Backend -> extra that a board needs for it; other backends' needs come with the board."""
 
 
 class Payload:
-    """Files, and what they need.
+    """Package files to send, and their requirements.
 
     Parameters
     ----------
     backends : tuple of str
-        Whose extras the board needs as well.
+        Backends whose extras the board needs as well.
 
     Raises
     ------
     BoardError
-        The package is not installed here, so that nobody knows what it needs.
+        The package is not installed here, so its requirements are unknown.
     """
 
     def __init__(self, backends: tuple[str, ...] = ()) -> None:
@@ -68,16 +68,16 @@ class Payload:
 
     @cached_property
     def environment(self) -> str:
-        """Hash of what they need."""
+        """Hash of their requirements."""
         return hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:12]
 
     def archive(self) -> bytes:
-        """Return the files as tar; the last one says that all are there."""
+        """Return the files as tar; the last one marks it complete."""
         return archive({**self.files, ".complete": b""})
 
 
 def archive(files: dict[str, bytes]) -> bytes:
-    """Return files as tar, in their order."""
+    """Return files as tar, in order."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
@@ -112,7 +112,7 @@ def read_wheels(folder: Path) -> dict[str, bytes]:
     Raises
     ------
     BoardError
-        There are none.
+        There are no wheels.
     """
     found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
     if not found:

@@ -1,4 +1,4 @@
-"""What a board is, asked before anything is put there; what is not good enough is one line that says what to do."""
+"""Probe a board before anything is sent; an unsuitable one gives one line that says what to do."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ OLDEST_GLIBC = (2, 28)
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 PROCESSORS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 ENVIRONMENT_BYTES = 450 << 20
-"""That the environment takes, with what pip unpacks beside it."""
+"""Space that the environment takes, with what pip unpacks beside it."""
 _PYTHON = re.compile(r"(\d{1,2})\.(\d{1,3}) (/[\x20-\x7e]+)")
 _PYTHONS = f"{'.'.join(map(str, OLDEST_PYTHON))} to {'.'.join(map(str, NEWEST_PYTHON))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """A board.
+    """Facts about a board.
 
     Parameters
     ----------
     folder : str
-        Ours on it, whether it is there or not.
+        Our folder on it, whether it exists or not.
     python : str
-        Path of the Python that is used.
+        Path of the Python to use.
     version : str
         ``"3.11"``.
     machine : str
         ``"aarch64"``.
     utc_s : int or None
-        What its clock says, in seconds since 1970.
+        Time of its clock, in seconds since 1970.
     free_bytes : int or None
-        Room on the disk of the folder.
+        Free space on the disk of the folder.
     has_code, has_environment : bool
-        Whether ours is there already.
+        Whether our code and environment are there already.
     """
 
     folder: str
@@ -54,19 +54,19 @@ class Facts:
 
     @classmethod
     def read(cls, board: str, lines: Sequence[str]) -> Self:
-        """Judge what the board said.
+        """Parse and check the answer of the probe.
 
         Parameters
         ----------
         board : str
-            Its name, for messages.
+            Name of the board, for messages.
         lines : sequence of str
-            ``NAME=VALUE``.
+            Lines ``NAME=VALUE``.
 
         Raises
         ------
         BoardError
-            It cannot measure: the line says why, and what to do.
+            The board cannot measure: the message says why, and what to do.
         """
         said: dict[str, list[str]] = {}
         for line in lines:
@@ -99,12 +99,12 @@ class Facts:
         )
 
     def require_room(self, board: str, needed: int, what: str) -> None:
-        """See that something fits on the disk.
+        """Require that something fits on the disk.
 
         Raises
         ------
         BoardError
-            It does not.
+            It does not fit.
         """
         if self.free_bytes is not None and self.free_bytes < needed:
             raise BoardError(
@@ -142,7 +142,7 @@ def _require_glibc(board: str, libc: str) -> None:
 
 
 def _python(board: str, found: Sequence[str], with_venv: Sequence[str], made: Sequence[str]) -> tuple[str, str]:
-    """Choose the Python: one of which the environment is there, else the first that is new enough."""
+    """Choose the Python: one whose environment exists, else the first that is new enough."""
     pythons = [(match[3], (int(match[1]), int(match[2]))) for match in map(_PYTHON.fullmatch, found) if match]
     fitting = [(path, version) for path, version in pythons if OLDEST_PYTHON <= version <= NEWEST_PYTHON]
     if not fitting:

@@ -1,4 +1,4 @@
-"""Our shell scripts, run on a board: to look at it, and to put ourselves there and away again."""
+"""Run our shell scripts on a board: to probe it, and to install and remove the package."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from deploy.files.printable import printable
 __all__ = ["LONG_S", "clean", "look", "run_script"]
 
 LONG_S = 900.0
-"""A script that installs or removes may be silent for so long."""
+"""Longest silence of a script that installs or removes."""
 _ASK_WHERE = {"probe.sh", "clean.sh"}
-"""They are told a folder as the address says it."""
+"""Scripts that receive the folder as written in the address."""
 _SHOWN = 300
 _KEPT_LINES = 200
 
 
 def look(connection: Connection, payload: Payload) -> Facts:
-    """Look what a board is; nothing is put there.
+    """Probe a board; nothing is sent there.
 
     Raises
     ------
     BoardError
-        It cannot measure; the line says why, and what to do.
+        The board cannot measure; the message says why, and what to do.
     """
     address = connection.address
     words = (address.folder, payload.name, payload.environment)
@@ -38,12 +38,12 @@ def look(connection: Connection, payload: Payload) -> Facts:
 
 
 def clean(connection: Connection) -> str:
-    """End what runs on a board and remove our folder; return its name, empty where there was none.
+    """End what runs on a board and remove our folder; return its name, empty if there was none.
 
     Raises
     ------
     BoardError
-        What stands there is not ours, or cannot be removed.
+        The folder is not ours, or cannot be removed.
     """
     ended, lines = run_script(connection, "clean.sh", (connection.address.folder,), silence_s=LONG_S)
     said = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -69,7 +69,7 @@ def run_script(
     Parameters
     ----------
     connection : Connection
-        To the board.
+        Connection to the board.
     name : str
         File in ``scripts``.
     words : sequence of str

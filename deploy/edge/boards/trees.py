@@ -1,4 +1,4 @@
-"""Models and inputs that a command names, as they go to a board: by what is in them, with the names they have here."""
+"""Models and inputs of a command, as sent to a board: addressed by content, with their names here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Files that one argument of a command stands for.
+    """Files behind one argument of a command.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Tree:
     sha256 : dict of str to str
         The same paths -> hash of the file.
     argument : str
-        Path on the board, below the tree, that takes the argument's place.
+        Path on the board, below the tree, that replaces the argument.
     """
 
     files: dict[str, Path]
@@ -41,13 +41,13 @@ class Tree:
 
     @property
     def name(self) -> str:
-        """Hash of what is in it."""
+        """Hash of the content."""
         lines = "".join(f"{name}\0{self.sha256[name]}\n" for name in sorted(self.files))
         return hashlib.sha256(lines.encode()).hexdigest()[:32]
 
     @property
     def size_bytes(self) -> int:
-        """Of all files."""
+        """Size of all files."""
         return sum(path.stat().st_size for path in self.files.values())
 
     def archive(self) -> Iterator[bytes]:
@@ -56,7 +56,7 @@ class Tree:
         Raises
         ------
         BoardError
-            A file shrank since it was hashed; one that changed is refused by the board.
+            A file shrank since it was hashed; the board refuses one that changed otherwise.
         """
         for name, path in self.files.items():
             member = tarfile.TarInfo(name)
@@ -73,21 +73,21 @@ class Tree:
 
 
 def tree_of(path: Path) -> Tree:
-    """Return the files that a path of a command line stands for: a model with its data, a bundle, or any one file.
+    """Return the files behind a command-line path: a model with its data, a bundle, or any single file.
 
     Parameters
     ----------
     path : Path
-        Of an ONNX file, of the folder of a bundle, or of another file.
+        Path of an ONNX file, of the folder of a bundle, or of another file.
 
     Raises
     ------
     BoardError
-        It is no regular file, or a folder without a bundle.
+        The path is not a regular file, or is a folder without a bundle.
     ModelLoadError
         An ONNX file is broken.
     BundleError
-        A bundle is.
+        A bundle is broken.
     """
     if path.is_dir() and not (path / MANIFEST).is_file():
         if not (path / "model.onnx").is_file():
@@ -100,7 +100,7 @@ def tree_of(path: Path) -> Tree:
             require_regular(path)
         return _tree({_plain(path.name): path}, _plain(path.name))
     data = modelfile.external_files(modelfile.read(path).proto)
-    # Models that share a name are told apart by their folders.
+    # Folders distinguish models of the same name.
     folder = _plain(path.resolve().parent.name) or "model"
     files = {f"{folder}/{_plain(path.name)}": path}
     files |= {f"{folder}/{name}": path.resolve().parent / name for name in data}
@@ -121,5 +121,5 @@ def _tree(files: dict[str, Path], argument: str) -> Tree:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a file as text that can be sent; tables call a model after it."""
+    """Return the name of a file as text that can be sent; tables name a model after it."""
     return name.encode(errors="replace").decode()

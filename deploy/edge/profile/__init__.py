@@ -1,6 +1,6 @@
-"""``deploy profile``: what the board is, and how a network fares on it: cold, steady, for minutes, at which settings.
+"""``deploy profile``: describes the board and measures a network cold, steady, for minutes, and at several settings.
 
-`run` measures part by part and keeps all in one record (`record`); what a person reads is derived from it.
+`run` measures part by part and keeps everything in one record (`record`); all output is derived from it.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Which setting is best, and which are worth a thought: pure functions of what a sweep measured."""
+"""Choose the best settings and their close alternatives: pure functions of a sweep's measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Choice", "Setting", "choose", "settings_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One model at one setting, in numbers.
+    """Measurements of one model at one setting.
 
     Parameters
     ----------
@@ -24,15 +24,15 @@ class Setting:
     low_ns, high_ns : float
         The fastest and the slowest process's median.
     processes : int
-        How many there were.
+        Number of processes.
     per_s : float
         Examples per second of one caller that waits for each answer.
     cpu_ns : float
         CPU time of one call.
     peak_bytes : int
-        Largest resident size of any of the processes.
+        Largest resident size of any process.
     energy_uj : float or None
-        Of one example, of all that is counted; None where nothing counts.
+        Energy of one example over all counters; None if nothing counts energy.
     """
 
     point: Point
@@ -53,13 +53,13 @@ class Choice:
     Parameters
     ----------
     latency, throughput : Setting
-        The shortest call, and most examples per second.
+        The setting with the shortest call, and the one with the most examples per second.
     alike : tuple of Setting
-        Other settings whose latency the processes do not tell from the shortest: their spans overlap.
+        Other settings whose latency cannot be told from the shortest: the ranges of their processes overlap.
     efficient : tuple of Setting
-        No other setting is better in both of latency and memory, the fastest first.
+        Pareto front of latency and memory, fastest first.
     frugal : tuple of Setting
-        No other setting is better in both of latency and energy; empty where nothing counts energy.
+        Pareto front of latency and energy; empty if nothing counts energy.
     """
 
     latency: Setting
@@ -70,19 +70,19 @@ class Choice:
 
 
 def settings_of(swept: Sequence[Swept], label: str) -> tuple[Setting, ...]:
-    """Return the settings at which a model was measured, in the order in which they were tried."""
+    """Return the settings at which a model was measured, in the order tried."""
     return tuple(_setting(one) for one in swept if one.label == label and one.trials)
 
 
 def choose(settings: Sequence[Setting], precision: str) -> Choice | None:
-    """Return the best of some settings; None where there are none.
+    """Return the best of some settings; None if there are none.
 
     Parameters
     ----------
     settings : sequence of Setting
-        Of one model.
+        Settings of one model.
     precision : str
-        Only settings of this precision take part: another one gives other answers.
+        Only settings of this precision are considered: another precision gives other answers.
     """
     settings = [one for one in settings if one.point.precision == precision]
     if not settings:
@@ -119,7 +119,7 @@ def _setting(one: Swept) -> Setting:
 
 
 def _front(settings: Sequence[Setting], costs: Sequence[float]) -> tuple[Setting, ...]:
-    """Keep what no other beats in latency and cost alike, the fastest first."""
+    """Return the Pareto front of latency and cost, fastest first."""
     kept: list[Setting] = []
     lowest = float("inf")
     for one, cost in sorted(zip(settings, costs, strict=True), key=lambda pair: (pair[0].latency_ns, pair[1])):

@@ -1,4 +1,4 @@
-"""From nothing to the first answer, in fresh processes."""
+"""Cold start: time from nothing to the first answer, in fresh processes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def cold_starts(
     launch: Launch = MeasuredProcess,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> tuple[ColdStart, ...]:
-    """Start a model several times; its file is in the memory of the system by the second time, as after a restart.
+    """Start a model several times; from the second time on its file is in the page cache, as after a restart.
 
     Parameters
     ----------
     arm : PreparedArm
-        Of the model.
+        The prepared model.
     timeout_s : float
-        Seconds for each answer of a process.
+        Time limit in seconds for each answer of a process.
     budget_s : float, optional
-        Seconds after which no further process is started; the first always is.
+        Seconds after which no more processes are started; the first one always is.
     number : int, default=5
-        Processes, at most.
+        Maximum number of processes.
     launch, clock
-        How a process is started, and what returns nanoseconds.
+        Start a process; return the time in nanoseconds.
 
     Raises
     ------

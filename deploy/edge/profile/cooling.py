@@ -1,4 +1,4 @@
-"""Wait until the board is as cool as it was: what follows must not start hot."""
+"""Wait until the board has cooled down, so that the next part does not start hot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.edge.profile.record import Cooling
 __all__ = ["WARMER_CELSIUS", "cool_down"]
 
 WARMER_CELSIUS = 4.0
-"""So much above the temperature at rest counts as cool: chips come back to it ever more slowly."""
+"""Margin above the temperature at rest that counts as cool: chips approach it ever more slowly."""
 _LOOK_S = 1.0
 _SAID_S = 10.0
 
@@ -26,22 +26,22 @@ def cool_down(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Cooling:
-    """Wait until the hottest sensor is within some degrees of the temperature at rest, or until a time limit.
+    """Wait until the hottest sensor is close to the temperature at rest, or until a time limit.
 
     Parameters
     ----------
     watch : Watching
         Reads the board.
     rest_celsius : float or None
-        Temperature before anything was loaded; None: none is told, and nothing is waited for.
+        Temperature before any load; None: it is not reported, and there is no wait.
     before : str
         What the wait is for.
     limit_s : float
-        Seconds after which it ends in any case.
+        Longest wait in seconds.
     say : callable
-        Receives a short line now and then.
+        Receives a short progress line now and then.
     clock, sleep : callable
-        Seconds.
+        Return the time and sleep, in seconds.
     """
     celsius = watch.read().celsius
     if rest_celsius is None or celsius is None:

@@ -1,4 +1,4 @@
-"""The course of a load as one picture: latency, clock, temperature and power over the same seconds."""
+"""Plot of a load over time: latency, clock, temperature and power on one time axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Panel(NamedTuple):
 
 
 def _clock(one: Second) -> float | None:
-    """Return the clock of the strongest kind of cores that was looked at, which is the first."""
+    """Return the clock of the strongest kind of cores that was read, which comes first."""
     return next((khz / 1e6 for khz in one.reading.khz.values()), None)
 
 
@@ -39,12 +39,12 @@ _PANELS = (
 
 
 def course_picture(profile: Profile, name: str) -> str:
-    """Draw every load over one axis of seconds; what the board does not tell has no panel.
+    """Draw every load on one time axis; quantities that the board does not report have no panel.
 
     Parameters
     ----------
     profile : Profile
-        With at least one load.
+        Profile with at least one load.
     name : str
         Identifier that is unique on the page.
     """
@@ -77,14 +77,14 @@ def _drawn(panel: _Panel, loads: Sequence[Sustained], roles: Sequence[str], x: A
     for role, points in zip(roles, series, strict=True):
         middles = [(x.at(one.at_s + one.lasted_s / 2), y.at(value)) for one, value in points]
         yield polyline(middles, f"{role} line")
-        # Where something holds the clock down the point is marked.
+        # Mark the points at which the clock was throttled.
         for (one, _), (across, up) in zip(points, middles, strict=True):
             if one.reading.throttled:
                 yield element("circle", cx=across, cy=up, r=3, class_=f"{role} mark")
 
 
 def _ends(low: float, high: float) -> tuple[float, float]:
-    """Leave room, and do not blow up what hardly moves."""
+    """Add a margin, and do not magnify tiny changes."""
     room = max(0.1 * (high - low), 0.05 * abs(high), 1e-6)
     return (max(0.0, low - room) if low >= 0 else low - room), high + room
 

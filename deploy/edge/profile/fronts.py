@@ -1,4 +1,4 @@
-"""The settings of a profile as pictures: latency against memory, and against energy where it is counted."""
+"""Plots of a profile's settings: latency against memory, and against energy if it is counted."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _SKEWED = 4
 _MARKER = 5.5
 _NUMBER = (9.0, 12.0)
 _MOST_NUMBERED, _MOST_AVOIDED = 12, 100
-"""Numbers that have room in the picture, and points that are not covered by them."""
+"""Most numbers that fit in the picture, and most points that they avoid."""
 _ROOM = 0.08
-"""Of the axes, beside the outermost points."""
+"""Margin beyond the outermost points, relative to the axis."""
 
 
 class Front(NamedTuple):
-    """A picture of settings, and which of them are best.
+    """Plot of settings, and which of them are best.
 
     Parameters
     ----------
     picture : str
         SVG. Every point has a title: its setting, latency and cost.
     caption : str
-        Names the settings that no other beats in both, by the numbers they have in the picture.
+        Names the Pareto-optimal settings, by their numbers in the picture.
     """
 
     picture: str
@@ -44,22 +44,22 @@ class Front(NamedTuple):
 
 
 class _Cost(NamedTuple):
-    """What latency is drawn against.
+    """Quantity that latency is plotted against.
 
     Parameters
     ----------
     name : str
-        In a word.
+        Name in one word.
     axis : str
         Title of the axis, with its unit.
     scale : float
-        Of that unit.
+        Size of that unit.
     of : callable
-        Returns the cost of a setting; None where it is not known.
+        Returns the cost of a setting; None if unknown.
     written : callable
         Writes a cost with its unit.
     best : callable
-        Returns the settings that no other beats.
+        Returns the Pareto-optimal settings.
     """
 
     name: str
@@ -91,7 +91,7 @@ _COSTS = (
 
 
 def fronts(profile: Profile) -> Iterator[Front]:
-    """Draw the settings of the last model in its main precision; a cost that fewer than two have is left out."""
+    """Draw the settings of the last model in its main precision; costs known for fewer than two are left out."""
     if not profile.sweep:
         return
     main = profile.sweep[0].point
@@ -131,7 +131,7 @@ def _front(
 def _axes(known: Sequence[tuple[Setting, float]]) -> tuple[Axis, Axis]:
     times, costs = [one.latency_ns for one, _ in known], [found for _, found in known]
     low, high = min(times), max(times)
-    # Batches take several times as long as a single example does.
+    # Batches take several times as long as a single example.
     skewed = high > _SKEWED * low
     if skewed:
         low, high = low / (1 + 2 * _ROOM), high * (1 + 2 * _ROOM)
@@ -144,7 +144,7 @@ def _axes(known: Sequence[tuple[Setting, float]]) -> tuple[Axis, Axis]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Leave room at both ends, and do not blow up what hardly differs."""
+    """Add a margin at both ends, and do not magnify tiny differences."""
     room = max(_ROOM * (high - low), 0.02 * high, 1e-9)
     return max(0.0, low - room), high + room
 
@@ -154,7 +154,7 @@ def _numbers(cost: _Cost, one: Setting, found: float) -> str:
 
 
 def _mark(is_best: bool, at: tuple[float, float], words: str) -> str:
-    """Draw a filled square for one that no other beats, else a ring; it says what it is where the pointer rests."""
+    """Draw a filled square for a Pareto-optimal setting, else a ring, with `words` as tooltip."""
     across, up = at
     shape = (
         element("rect", x=across - 4.5, y=up - 4.5, width=9, height=9, class_="candidate mark")
@@ -167,7 +167,7 @@ def _mark(is_best: bool, at: tuple[float, float], words: str) -> str:
 def _numbered(
     best: Sequence[tuple[float, float]], every: Sequence[tuple[float, float]], bottom: float
 ) -> Iterator[str]:
-    """Write a number beside each of the best, clear of all marks."""
+    """Write a number beside each of the best settings, clear of all marks."""
     others = [place for place in every if place not in best][:_MOST_AVOIDED]
     sizes = [_NUMBER] * len(best) + [(0.0, 0.0)] * len(others)
     boxes = place_labels([*best, *others], sizes, (0.0, 22.0, _WIDTH, bottom + 4), _MARKER)

@@ -1,4 +1,4 @@
-"""What a reader looks for first, as plain text: how fast, how steady, how hot, how big, the best setting."""
+"""Headline facts as plain text: how fast, how steady, how hot, how big, and the best setting."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = [
 
 _NOT_MEASURED = "not measured"
 _FASTER = 1.05
-"""No board gets faster by being hot."""
+"""A larger ratio means that the machine was busy at first: heat makes no board faster."""
 _NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that is looked for.
+    """One headline fact.
 
     Parameters
     ----------
     title : str
         What it is.
     values : tuple of str
-        The number: one, or that of the baseline and that of the model.
+        The number: a single one, or those of the baseline and the model.
     details : tuple of str
-        What stands behind it.
+        Details of the number.
     """
 
     title: str
@@ -67,7 +67,7 @@ def headline(profile: Profile) -> tuple[Fact, ...]:
 
 
 def missing(profile: Profile) -> tuple[tuple[str, str], ...]:
-    """Name the parts that are not there, and why; settings that the budget had no room for are one of them."""
+    """Return the missing parts, and why; includes settings that did not fit in the budget."""
     told = [(str(one.part), one.why) for one in profile.absent]
     if profile.left_out:
         number = len(profile.left_out)
@@ -76,14 +76,14 @@ def missing(profile: Profile) -> tuple[tuple[str, str], ...]:
 
 
 def share(load: Steadiness) -> str:
-    """Write the sustained speed as a share of the burst's, with its interval: ``"0.63 [0.61, 0.65]"``."""
+    """Write the sustained speed as a share of the burst speed, with its interval: ``"0.63 [0.61, 0.65]"``."""
     if load.interval is None:
         return f"{load.ratio:.2f}"
     return f"{load.ratio:.2f} [{load.interval.low:.2f}, {load.interval.high:.2f}]"
 
 
 def short_point(point: Point, main: Point) -> str:
-    """Write a setting by what differs from the main one, and its threads: ``"openvino, 2 threads"``."""
+    """Write how a setting differs from the main one, and its threads: ``"openvino, 2 threads"``."""
     threads = "1 thread" if point.threads == 1 else f"{point.threads} threads"
     parts = [point.backend, threads + (f" on {point.on}" if point.on else "")]
     parts += [point.precision] if point.precision != main.precision else []
@@ -112,7 +112,7 @@ def _fast(profile: Profile) -> Fact:
 
 
 def _whose(profile: Profile) -> str:
-    """Name the model that details are of, where there are two."""
+    """Name the model that details belong to, if there are two."""
     names = labels(profile)
     return f"{names[-1]}: " if len(names) > 1 else ""
 
@@ -159,7 +159,7 @@ def _hot(profile: Profile, loads: Sequence[Steadiness]) -> Fact:
 
 
 def _energies(profile: Profile, loads: Sequence[Steadiness]) -> Iterator[str]:
-    """Say the power and the energy of a call, all of it and without what the board takes at rest."""
+    """Yield the power, and the energy of a call in total and net of the board's power at rest."""
     counted = [load for load in loads if load.energy_uj is not None]
     if not counted:
         yield f"energy: {profile.board.no_energy or profile.why_absent('energy') or _NOT_TOLD}"
@@ -175,7 +175,7 @@ def _energies(profile: Profile, loads: Sequence[Steadiness]) -> Iterator[str]:
 
 
 def net_energy_uj(load: Steadiness, idle_watts: float) -> float:
-    """Return the microjoules of a call above what the board takes at rest in the same time."""
+    """Return the microjoules of a call beyond what the board uses at rest in the same time."""
     return (load.energy_uj or 0.0) - idle_watts * 1e6 * load.lasted_s / load.calls
 
 

@@ -1,4 +1,4 @@
-"""What the board is: its runtimes beside what it tells of itself, and both as a table."""
+"""Identity of the board: what it reports about itself and its runtimes, as a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPUTES_NOTHING = "null"
 
 
 def runtimes() -> dict[str, str]:
-    """Return the versions of Python, of the backends that are usable here, and of the packages below them."""
+    """Return the versions of Python, of the backends usable here, and of the packages they rest on."""
     found = {"Python": platform.python_version()}
     for name in registry.names():
         state = registry.probe(name)
@@ -36,12 +36,12 @@ def runtimes() -> dict[str, str]:
 
 
 def clock(khz: int) -> str:
-    """Write a clock: ``clock(2_400_000)`` is ``"2.40 GHz"``."""
+    """Write a clock frequency: ``clock(2_400_000)`` is ``"2.40 GHz"``."""
     return f"{khz / 1e6:.2f} GHz" if khz >= 1_000_000 else f"{khz / 1e3:.0f} MHz"
 
 
 def board_table(board: Board) -> Table:
-    """Say what a machine is; what it does not tell stands there as such."""
+    """Return the table of a machine; what it does not report is listed as such."""
     rows = [(name, told or _UNTOLD) for name, told in _facts(board)]
     return Table("Board", left("", "what it tells"), tuple(rows))
 

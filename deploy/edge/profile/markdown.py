@@ -14,7 +14,7 @@ __all__ = ["profile_markdown"]
 
 
 def profile_markdown(profile: Profile) -> str:
-    """Write what a page has room for: the answer, the board, cold, sustained, settings, hot layers, what is missing."""
+    """Write what fits on one page: answer, board, cold start, sustained load, settings, hot layers, missing parts."""
     rows = tuple(
         (fact.title, " → ".join(fact.values), "; ".join(filter(None, fact.details))) for fact in headline(profile)
     )

@@ -1,4 +1,4 @@
-"""The page of a profile: five answers on the first screen, the course of the load, the settings, and all numbers."""
+"""HTML page of a profile: five answers on the first screen, the load over time, the settings, and all numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["profile_page"]
 
 
 def profile_page(profile: Profile) -> str:
-    """Make the whole page. The same profile gives the same page."""
+    """Return the whole page. The same profile gives the same page."""
     answer = answer_of(profile.results)
     context: dict[str, Any] = {
         "title": f"{' and '.join(labels(profile))}: profile",
@@ -57,7 +57,7 @@ def _tile(title: str, values: tuple[str, ...], details: tuple[str, ...]) -> Tile
 
 
 def _settings(profile: Profile) -> Bars | None:
-    """Draw the latency at each setting, pale behind it that of the baseline."""
+    """Draw the latency at each setting, with the baseline's in pale behind it."""
     names = labels(profile)
     own = settings_of(profile.sweep, names[-1])
     if not own:

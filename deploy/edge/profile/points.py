@@ -1,4 +1,4 @@
-"""Which settings are tried, the most telling first: there may be time for some of them only."""
+"""Settings to try, most informative first, as there may not be time for all."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def points_of(
     Parameters
     ----------
     main : Point
-        What the steady state was measured with; the first.
+        Setting of the steady state; comes first.
     kinds : sequence of CoreKind
-        Of the board.
+        Kinds of cores of the board.
     usable : sequence of int
         Logical cores that this process may use.
     physical : int or None
-        How many physical cores there are.
+        Number of physical cores.
     free_batch : bool
         Whether the file leaves the batch open.
     backends, precisions : sequence of str
-        Others than those of `main`.
+        Backends and precisions other than those of `main`.
     """
     listed = [main, *_threads(main, len(usable), physical), *_kinds(main, kinds, usable)]
     if free_batch:
@@ -48,7 +48,7 @@ def points_of(
 
 
 def _threads(main: Point, usable: int, physical: int | None) -> Iterator[Point]:
-    """Yield 1, the physical cores, and the powers of two below all, where the process is not bound."""
+    """Yield thread counts: 1, all cores it may use, the physical cores, and the powers of two below."""
     if main.cores is not None:
         usable = len(main.cores)
     wanted = {1, usable} | {1 << power for power in range(usable.bit_length()) if 1 << power < usable}
@@ -59,7 +59,7 @@ def _threads(main: Point, usable: int, physical: int | None) -> Iterator[Point]:
 
 
 def _kinds(main: Point, kinds: Sequence[CoreKind], usable: Sequence[int]) -> Iterator[Point]:
-    """Yield all cores of each kind, and one of them."""
+    """Yield all cores of each kind, and a single core of it."""
     if len(kinds) < 2 or main.cores is not None:
         return
     for kind in kinds:

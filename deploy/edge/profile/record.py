@@ -1,7 +1,7 @@
-"""`Profile`: what the board is and how a network fared on it, as one versioned JSON file.
+"""`Profile`: the board and a network's measurements on it, as one versioned JSON file.
 
-Raw samples are in it; every percentile, ratio and sentence is derived from them when a person looks. docs/profile.md
-explains each field.
+It holds raw samples; every percentile, ratio and sentence is derived from them for display. docs/profile.md explains
+each field.
 
 Versions of the format
 ----------------------
@@ -48,36 +48,36 @@ Nanoseconds = Annotated[int, Field(ge=1, le=10**16)]
 Spent = Annotated[int, Field(ge=0, le=10**16)]
 Microjoules = Annotated[int, Field(ge=0, le=10**15)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 60)]
-# Within these bounds nothing that is derived from a file runs over.
+# Within these bounds nothing derived from a file overflows.
 
 MARK = "board"
-"""A key that every profile has, and no other document of ours."""
+"""Key that every profile has and no other document of ours."""
 
 PartName = Literal["cold", "steady", "sustained", "sweep", "layers", "energy"]
 PARTS: tuple[PartName, ...] = ("cold", "steady", "sustained", "sweep", "layers", "energy")
-"""In the order in which they are told."""
+"""In display order."""
 
 
 class ColdStart(Record):
     """One fresh process, from its start to the first answer."""
 
     label: str
-    process_ns: Spent = Field(description="starting Python and our measuring half, handing over the inputs")
-    import_ns: Spent = Field(description="import of the runtime")
+    process_ns: Spent = Field(description="starting Python and our measuring code, handing over the inputs")
+    import_ns: Spent = Field(description="importing the runtime")
     load_ns: Nanoseconds = Field(description="ONNX file to compiled model")
     first_run_ns: Nanoseconds
 
     @property
     def total_ns(self) -> int:
-        """From nothing to the first answer."""
+        """Time from nothing to the first answer."""
         return self.process_ns + self.import_ns + self.load_ns + self.first_run_ns
 
 
 class Cooling(Record):
-    """A wait until the board is as cool as it was."""
+    """A wait for the board to cool down."""
 
-    before: str = Field(description="what it was for")
-    target_celsius: Celsius | None = Field(None, description="None where no temperature is told")
+    before: str = Field(description="what the wait was for")
+    target_celsius: Celsius | None = Field(None, description="None where no temperature is reported")
     start_celsius: Celsius | None = None
     end_celsius: Celsius | None = None
     waited_s: Seconds = 0.0
@@ -85,20 +85,20 @@ class Cooling(Record):
 
 
 class Second(Record):
-    """About one second of load: calls without a pause, and how the board fared at its end."""
+    """About one second of load: calls without a pause, and the state of the board at the end."""
 
-    at_s: Seconds = Field(description="when it began, since the beginning of the load")
+    at_s: Seconds = Field(description="when it began, from the start of the load")
     lasted_s: Lasting
-    calls: Count = Field(description="all of them")
+    calls: Count = Field(description="number of all calls")
     calls_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)] = Field(
-        description="the last of them, raw: 256 at most"
+        description="the last of them, raw; at most 256"
     )
-    energy_uj: Microjoules | None = Field(None, description="of all that is counted; None where nothing counts")
+    energy_uj: Microjoules | None = Field(None, description="of everything that is measured; None where nothing is")
     reading: Reading
 
     @property
     def watts(self) -> float | None:
-        """Mean power meanwhile."""
+        """Mean power during it."""
         return None if self.energy_uj is None else self.energy_uj / 1e6 / self.lasted_s
 
 
@@ -118,12 +118,12 @@ class Point(Record):
     precision: str
     threads: Annotated[int, Field(ge=1, le=1 << 20)]
     batch: Annotated[int, Field(ge=1, le=1 << 32)]
-    cores: tuple[NonNegativeInt, ...] | None = Field(None, description="that it was bound to; None: not bound")
+    cores: tuple[NonNegativeInt, ...] | None = Field(None, description="cores it was bound to; None: not bound")
     on: str = Field("", description="kind of these cores")
 
     @property
     def title(self) -> str:
-        """In words: ``"ort fp32, 4 threads on Cortex-A76 (big), batch 1"``."""
+        """The setting in words: ``"ort fp32, 4 threads on Cortex-A76 (big), batch 1"``."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         place = f" on {self.on}" if self.on else f" on cores {format_cores(self.cores)}" if self.cores else ""
         return f"{self.backend} {self.precision}, {threads}{place}, batch {self.batch}"
@@ -149,7 +149,7 @@ class Swept(Record):
 
 
 class Absent(Record):
-    """A part that is not there, and why."""
+    """A missing part, and why it is missing."""
 
     part: PartName
     why: str
@@ -168,11 +168,11 @@ class Profile(Document):
     idle_watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         None, description="at rest, before anything was loaded"
     )
-    idle_s: Seconds = Field(0.0, description="how long that was looked at")
+    idle_s: Seconds = Field(0.0, description="how long that was measured")
     sustained: tuple[Sustained, ...] = ()
-    sweep: tuple[Swept, ...] = Field((), description="in the order in which they were tried")
+    sweep: tuple[Swept, ...] = Field((), description="in the order they were tried")
     left_out: tuple[str, ...] = Field((), description="settings that the budget had no room for")
-    refused: tuple[str, ...] = Field((), description="settings that a backend does not have for this file, and why")
+    refused: tuple[str, ...] = Field((), description="settings that a backend does not support for this file, and why")
     layers: LayerReport | None = None
     absent: tuple[Absent, ...] = ()
 
@@ -188,12 +188,12 @@ class Profile(Document):
         return self
 
     def why_absent(self, part: PartName) -> str | None:
-        """Return why a part is not there; None where it is."""
+        """Return why a part is missing; None if it is present."""
         return next((one.why for one in self.absent if one.part == part), None)
 
 
 def is_profile(document: dict[str, Any]) -> bool:
-    """Return whether a JSON document is a profile, as far as its keys tell."""
+    """Return whether a JSON document is a profile, judging by its keys."""
     return MARK in document and "results" in document
 
 
@@ -209,19 +209,19 @@ def load(path: Path) -> Profile:
 
 
 def profile_of_document(document: dict[str, Any], path: Path) -> Profile:
-    """Return the profile that stands in a document.
+    """Return the profile in a document.
 
     Parameters
     ----------
     document : dict
-        JSON form.
+        The profile in JSON form.
     path : Path
-        Of the file, for the message.
+        Path of the file, for the message.
 
     Raises
     ------
     ResultsError
-        It is broken, or of an unknown version.
+        The document is broken, or of an unknown version.
     """
     require_version(document, (1,), path)
     results = document.get("results")

@@ -1,4 +1,4 @@
-"""What ``deploy profile`` does: part by part, each of which may be absent with a reason."""
+"""Run ``deploy profile`` part by part; any part may be absent, with a reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NOT_REACHED = "the profile ended before"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is profiled, and how long.
+    """What to profile, and for how long.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ class Wanted:
     grid : Grid
         One point: the setting of all parts but the sweep.
     backends : sequence of str or None
-        Others for the sweep; None: what can run a model here, but for backends of machines that train.
+        Other backends for the sweep; None: all usable here except those meant for training machines.
     settings : Settings
-        Of the steady state; its budget is that of the sweep too.
+        Settings of the steady state; the sweep has the same budget.
     sustain_s : float
         Seconds of load on each model; 0: none.
     skip : frozenset of str
-        Parts that are left out.
+        Parts to leave out.
     accepts_unfit : bool, default=False
-        Whether numbers of an unfit machine are accepted.
+        Whether to accept numbers of an unfit machine.
     """
 
     models: Mapping[str, Path]
@@ -78,16 +78,16 @@ def profile_on_board(wanted: Wanted, say: Say, output: Path | None = None) -> Pr
     Parameters
     ----------
     wanted : Wanted
-        What, and how long.
+        What to profile, and for how long.
     say : callable
         Receives one short line for each step.
     output : Path, optional
-        Receives the profile after each part: a run that is killed keeps those that ended.
+        Receives the profile after each part, so a killed run keeps the finished ones.
 
     Raises
     ------
     BackendError, BenchmarkError
-        A file is broken, a backend is not usable here, or an option makes no sense.
+        A file is broken, a backend is not usable here, or an option is invalid.
     OutputError
         `output` cannot be written; noticed before anything is measured.
     """
@@ -97,7 +97,7 @@ def profile_on_board(wanted: Wanted, say: Say, output: Path | None = None) -> Pr
     backends = other_backends(grid.backends[0]) if wanted.backends is None else tuple(wanted.backends)
     require_backends((*grid.backends, *(wanted.backends or ())), grid.device)
     for path in wanted.models.values():
-        model_specs(path)  # finds a broken file now
+        model_specs(path)  # fails early on a broken file
     work = _Work(wanted, backends, say, output)
     work.look()
     work.prepare()
@@ -133,12 +133,12 @@ class _Work:
             self.absent.setdefault("sustained", "not asked for: --sustain 0")
 
     def look(self) -> None:
-        """Look at the board at rest: nothing was loaded yet."""
+        """Read the board at rest, before any load."""
         self.rest_celsius = self.watch.read().celsius
         self._idle()
 
     def prepare(self) -> None:
-        """Make the inputs, and compute the answers that the models must give."""
+        """Make the inputs and compute the reference answers."""
         wanted = self.wanted
         [specs] = wanted.grid.specs(wanted.models)
         self.arms = [
@@ -146,7 +146,7 @@ class _Work:
         ]
 
     def run(self) -> None:
-        """Measure; what fails is absent and its reason known."""
+        """Measure all parts; those that fail are absent, with the reason."""
         wanted = self.wanted
         self.say("steady state")
         self.found["results"] = bench_models(
@@ -179,7 +179,7 @@ class _Work:
         self._save()
 
     def profile(self) -> Profile:
-        """Return what there is so far."""
+        """Return the profile so far."""
         reasons = dict(self.absent)
         for part in PARTS:
             if part not in self.done:
@@ -197,7 +197,7 @@ class _Work:
             self.profile().save(self.output)
 
     def _idle(self) -> None:
-        """Look at the power of the board at rest: what a call adds is known only then."""
+        """Measure the power of the board at rest, needed for the net energy of a call."""
         if self.meter is None:
             return
         self.say("power at rest")
@@ -233,7 +233,7 @@ class _Work:
                         say=self.say,
                     )
                 )
-            self.found["sustained"] = tuple(loads)  # that of the first stays where the second fails
+            self.found["sustained"] = tuple(loads)  # keep the first if the second fails
 
     def _sweep(self) -> None:
         wanted = self.wanted
@@ -271,7 +271,7 @@ class _Work:
         self.found["cooling"] = (*self.found.get("cooling", ()), cooled)
 
     def _counted(self) -> bool:
-        """Return whether any part has a figure of energy."""
+        """Return whether any part has an energy figure."""
         loads = (second.energy_uj for load in self.found.get("sustained", ()) for second in load.seconds)
         trials = (trial.energy_uj for one in self.found.get("sweep", ()) for trial in one.trials)
         steady = (one.energy_uj_per_call for one in self.found["results"].all_measurements())

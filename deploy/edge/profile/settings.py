@@ -1,4 +1,4 @@
-"""The settings that can be tried with some files, ready to be measured; and those that cannot, with the reason."""
+"""Settings that can be tried with given files, ready to measure, and those that cannot, with the reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deploy.edge.profile.sweep import Candidate
 __all__ = ["HEAVY", "Candidates", "candidates_of", "main_point", "other_backends", "without_folders"]
 
 HEAVY = ("torch", "torch-compile")
-"""Backends of machines that train: tried where they are named."""
+"""Backends meant for training machines: tried only if named."""
 _NOT_MEASURED = ("null", *HEAVY)
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
 
@@ -37,12 +37,12 @@ class Candidates(NamedTuple):
 
 
 def other_backends(main: str) -> tuple[str, ...]:
-    """Return what else can run a model here and is not of a machine that trains."""
+    """Return the other backends usable here, except those meant for training machines."""
     return tuple(name for name in registry.names() if name not in (main, *_NOT_MEASURED) and registry.probe(name).ok)
 
 
 def main_point(arm: PreparedArm) -> Point:
-    """Return the setting that a prepared model has."""
+    """Return the setting of a prepared model."""
     subject = arm.subject
     return Point(
         backend=subject.backend,
@@ -58,20 +58,20 @@ def candidates_of(
 ) -> Candidates:
     """Prepare every model at every setting.
 
-    What computes otherwise than the steady state did (another backend or precision) is checked before it is timed.
+    Settings that compute differently from the steady state (another backend or precision) are checked before timing.
 
     Parameters
     ----------
     arms : sequence of PreparedArm
-        The models as they were measured: what they are given, and what they must answer.
+        The models as they were measured, with inputs and reference answers.
     board : Board
-        Its cores.
+        Board whose cores are used.
     backends : sequence of str
-        Others to try.
+        Other backends to try.
     settings : Settings
         Seed, time-out, and whether answers are checked.
     say : callable
-        Receives a short line where something is prepared.
+        Receives a short line when something is prepared.
     """
     main = main_point(arms[0])
     precisions, refused = _precisions(arms, main)
@@ -94,7 +94,7 @@ def candidates_of(
 
 
 def without_folders(words: str, arms: Sequence[PreparedArm]) -> str:
-    """Name models in a message without their folders: a profile travels."""
+    """Return a message with folders removed from model names: profiles get shared."""
     for arm in arms:
         for path in (arm.spec.model.resolve(), arm.spec.model):
             words = words.replace(str(path), path.name)
@@ -102,7 +102,7 @@ def without_folders(words: str, arms: Sequence[PreparedArm]) -> str:
 
 
 def _precisions(arms: Sequence[PreparedArm], main: Point) -> tuple[list[str], list[str]]:
-    """Return the other precisions that the backend has for these files, and why it has not the rest."""
+    """Return the other precisions that the backend supports for these files, and why not the rest."""
     backend = registry.create(main.backend)
     kept: list[str] = []
     reasons: dict[str, str] = {}
@@ -122,7 +122,7 @@ def _precisions(arms: Sequence[PreparedArm], main: Point) -> tuple[list[str], li
 
 
 def _has_free_batch(arm: PreparedArm) -> bool:
-    """Return whether the batch of a file can be chosen; that of given inputs is theirs."""
+    """Return whether the batch of a file can be chosen; given inputs fix it."""
     if arm.spec.given or not arm.sizes.batched:
         return False
     try:
@@ -144,6 +144,6 @@ def _at(arm: PreparedArm, point: Point, main: Point, settings: Settings, say: Ca
     spec: SubjectSpec = replace(arm.spec, backend=point.backend, options=options, batch=point.batch, cores=point.cores)
     checked = settings.check and not same_work
     known = arm.references[0] if checked and arm.references and point.batch == main.batch else None
-    # A reference brings its own inputs, which are those of the steady state.
+    # A reference brings its own inputs: those of the steady state.
     feeds = arm.feeds if known is None and point.batch == main.batch else None
     return PreparedArm.prepare(spec, feeds, known, replace(settings, check=checked), say)

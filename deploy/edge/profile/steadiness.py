@@ -1,4 +1,4 @@
-"""What minutes of load say: burst and sustained speed, when the clock fell, how hot it got. Functions of a record."""
+"""Burst and sustained speed, throttling and temperature of a load: functions of its record."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["Steadiness", "Throttling", "steadiness"]
 _BURST_S = 5.0
 _TAIL = 1 / 3
 _FELL = 0.95
-"""A clock that stays below this share of that of the burst was held down."""
+"""A clock below this share of the burst clock counts as throttled."""
 _FOLLOWED = 0.25
-"""So much of the clock's fall the speed has to show at least: the clock of an idle core falls too."""
+"""Smallest share of the clock's drop that speed must show: the clock of an idle core drops too."""
 _EACH_SIDE = 0.975
-"""Of two intervals, so that both hold with 95 %."""
+"""Confidence of each of two intervals, so that both hold with 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """The clock was held down.
+    """Throttling of the clock.
 
     Parameters
     ----------
     after_s : float
-        Seconds of load before it was seen.
+        Seconds of load until it was seen.
     words : str
-        What was seen: ``"2.40 -> 1.50 GHz"``, or what holds it down.
+        What was seen: ``"2.40 -> 1.50 GHz"``, or what throttles it.
     """
 
     after_s: float
@@ -43,32 +43,32 @@ class Throttling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steadiness:
-    """What a load came to.
+    """Summary of a load.
 
     Parameters
     ----------
     burst_ns, sustained_ns : float
         Median call in the first seconds and in the last third.
     ratio : float
-        Sustained speed as a share of the burst's.
+        Sustained speed as a share of the burst speed.
     interval : Interval or None
-        Of `ratio`; None where the calls are worth too few independent ones.
+        Interval of `ratio`; None if the calls are equivalent to too few independent ones.
     lasted_s : float
-        Of all of it.
+        Duration of the load.
     calls : int
-        In all of it.
+        Number of calls.
     throttling : Throttling or None
-        When the clock fell; None where it did not, or nothing tells.
+        When the clock dropped; None if it did not, or if that is not reported.
     tells_clock : bool
-        Whether anything would have told of throttling.
+        Whether throttling would have been visible.
     start_celsius, highest_celsius, end_celsius : float or None
-        None where no temperature is told.
+        None if no temperature is reported.
     sensor : str
-        The hottest.
+        The hottest sensor.
     watts : float or None
-        In the last third; None where nothing counts energy.
+        Power in the last third; None if nothing counts energy.
     energy_uj : float or None
-        Microjoules of one call, of all that is counted; None likewise.
+        Microjoules of one call over all counters; None likewise.
     events : int or None
         How often the processor slowed itself down (x86).
     """
@@ -91,14 +91,14 @@ class Steadiness:
 
 
 def steadiness(load: Sustained, board: Board | None = None) -> Steadiness:
-    """Derive what a load came to.
+    """Derive the summary of a load.
 
     Parameters
     ----------
     load : Sustained
-        What was measured.
+        The measured load.
     board : Board, optional
-        Where; without it a clock that was told counts as the real one.
+        Board it ran on; without it a reported clock is taken as the real one.
     """
     burst, tail = _burst(load.seconds), _tail(load.seconds)
     burst_ns, sustained_ns = _median_ns(burst), _median_ns(tail)
@@ -128,7 +128,7 @@ def steadiness(load: Sustained, board: Board | None = None) -> Steadiness:
 
 
 def _burst(seconds: Sequence[Second]) -> Sequence[Second]:
-    """Return the first seconds, at most a third of all."""
+    """Return the first seconds, at most a third of the load."""
     lasted = seconds[-1].at_s + seconds[-1].lasted_s
     end = min(_BURST_S, lasted * _TAIL)
     return [one for one in seconds if one.at_s < end] or seconds[:1]
@@ -148,7 +148,7 @@ def _median_ns(seconds: Sequence[Second]) -> float:
 
 
 def _interval(burst: Sequence[Second], tail: Sequence[Second]) -> Interval | None:
-    """Put the intervals of both medians together, which allow for calls that follow each other."""
+    """Combine the intervals of both medians, which allow for correlated calls."""
     if burst[-1] is tail[-1]:
         return None
     try:
@@ -167,7 +167,7 @@ def _interval(burst: Sequence[Second], tail: Sequence[Second]) -> Interval | Non
 
 
 def _throttling(load: Sustained, burst: Sequence[Second], tail: Sequence[Second], ratio: float) -> Throttling | None:
-    """Find the clock that fell most; where none is told or fell, what says that it is held down."""
+    """Return the largest clock drop; if none is reported or seen, the reported reason for throttling."""
     falls = []
     for kind in burst[0].reading.khz:
         before, after = (_clock(part, kind) for part in (burst, tail))
@@ -183,7 +183,7 @@ def _throttling(load: Sustained, burst: Sequence[Second], tail: Sequence[Second]
 
 
 def _seen_s(one: Second) -> float:
-    """Return when the board was looked at: at the end of a second."""
+    """Return when the board was read: at the end of a second."""
     return one.at_s + one.lasted_s
 
 

@@ -1,6 +1,6 @@
-"""Minutes of load: calls without a pause, and a look at the board about once a second.
+"""Sustained load: calls without a pause for minutes, and a reading of the board about once a second.
 
-The board is looked at by this process between two blocks of calls, when the measured one waits: no call is disturbed.
+This process reads the board between two blocks of calls, while the measured one waits: no call is disturbed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ __all__ = ["Clocks", "put_under_load"]
 
 _BLOCK_NS = 1e9
 _SHORTEST_NS = 0.25e9
-"""What is left in the end and shorter than this is no block of its own."""
+"""Shorter remainders at the end do not get a block of their own."""
 _KEPT = 256
-"""Calls of a second that are kept raw: this bounds the size of a profile."""
+"""Most calls per second kept raw, to bound the size of a profile."""
 _WARM_UP = WarmUpLimits(min_ns=50_000_000, max_ns=500_000_000)
 """Short: a long one would heat the board before its burst is seen."""
 
 
 class Clocks(NamedTuple):
-    """What a load is measured with: arguments, so that tests simulate them.
+    """Process launcher and clock of a load, as arguments so that tests can simulate them.
 
     Parameters
     ----------
     launch : Launch
-        How the measured process is started.
+        Starts the measured process.
     now_ns : callable
         Returns nanoseconds.
     """
@@ -57,19 +57,19 @@ def put_under_load(
     Parameters
     ----------
     arm : PreparedArm
-        Of the model.
+        The prepared model.
     seconds : float
         How long; the last block may end a little later.
     watch : Watching
         Reads the board.
     timeout_s : float
-        Seconds for each answer of the process.
+        Time limit in seconds for each answer of the process.
     meter : EnergyMeter, optional
-        Counts energy; left out where nothing does.
+        Counts energy; None if nothing does.
     say : callable
         Receives one short line for each second.
     clocks : Clocks, optional
-        What it is measured with.
+        Process launcher and clock.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _second(
 
 
 def _state(loaded: list[Second]) -> str:
-    """Say how the board fared last, as far as it tells."""
+    """Write the latest state of the board, as far as it is reported."""
     if not loaded:
         return ""
     reading = loaded[-1].reading

@@ -1,6 +1,6 @@
-"""Every setting in turn, one fresh process at a time, again and again until the budget ends.
+"""Sweep over settings: each in turn, one fresh process at a time, repeated until the budget ends.
 
-Each pass goes through all settings, so that whatever the machine does in the course of time meets them alike.
+Each pass goes through all settings, so that drift of the machine over time affects them equally.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from deploy.edge.profile.record import Point, SweepTrial, Swept
 __all__ = ["PASSES", "Candidate", "SweepResult", "sweep"]
 
 PASSES = 5
-"""Processes of each model at each setting, at most."""
+"""Most processes of each model at each setting."""
 _WARM_UP = WarmUpLimits(min_ns=50_000_000, max_ns=1_000_000_000)
 _BLOCKS = Settings(rounds=3, budget_s=8.0, block_ns=30_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A setting, and the models at it, ready to be measured."""
+    """A setting and the models prepared at it, ready to measure."""
 
     point: Point
     arms: tuple[PreparedArm, ...]
 
 
 class SweepResult(NamedTuple):
-    """What was measured, and the settings that the budget had no room for."""
+    """Measurements, and the settings that did not fit in the budget."""
 
     swept: tuple[Swept, ...]
     left_out: tuple[str, ...]
@@ -43,7 +43,7 @@ class SweepResult(NamedTuple):
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is known of one model at one setting."""
+    """Results so far of one model at one setting."""
 
     arm: PreparedArm
     trials: list[SweepTrial] = field(default_factory=list)
@@ -61,24 +61,24 @@ def sweep(
     launch: Launch = MeasuredProcess,
     clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:
-    """Measure settings until each was measured some times, or the budget ends.
+    """Measure settings until each has had all its passes, or the budget ends.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-        The most telling first.
+        Settings, most informative first.
     budget_s : float
-        Seconds; a setting that is not expected to end within them is not begun. The first always is.
+        Seconds; a setting not expected to finish within them is not started. The first always is.
     timeout_s : float
-        Seconds for each answer of a process.
+        Time limit in seconds for each answer of a process.
     passes : int, default=5
-        Processes of each model at each setting, at most.
+        Most processes of each model at each setting.
     meter : EnergyMeter, optional
-        Counts energy; left out where nothing does.
+        Counts energy; None if nothing does.
     say : callable
         Receives one short line for each setting.
     launch, clock
-        How a process is started, and what returns seconds.
+        Start a process; return the time in seconds.
     """
     gathered = {index: [_Gathered(arm) for arm in one.arms] for index, one in enumerate(candidates)}
     took_s: dict[int, float] = {}
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _try(model: _Gathered, timeout_s: float, meter: EnergyMeter | None, launch: Launch) -> None:
-    """Make one trial; a model that failed once is not tried again."""
+    """Run one trial; a model that failed once is not tried again."""
     if model.failure is not None:
         return
     try:

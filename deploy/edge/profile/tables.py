@@ -1,4 +1,4 @@
-"""The numbers of a profile as tables: the same in the terminal, on the page and in Markdown."""
+"""Tables of a profile, the same in the terminal, on the page and in Markdown."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BEST = {"latency": "FASTEST", "throughput": "MOST", "efficient": "memory front"
 
 
 def profile_tables(profile: Profile) -> tuple[Table, ...]:
-    """Derive every table; one that would have no row is left out."""
+    """Derive all tables; those without rows are left out."""
     return (*key_tables(profile), *_steady_tables(profile), *seconds_tables(profile), *_all_layers(profile))
 
 
 def key_tables(profile: Profile) -> tuple[Table, ...]:
-    """Derive what a page of paper has room for; one that would have no row is left out."""
+    """Derive the tables that fit on a printed page; those without rows are left out."""
     derived = [
         board_table(profile.board),
         _cold_table(profile),
@@ -46,7 +46,7 @@ def key_tables(profile: Profile) -> tuple[Table, ...]:
 
 
 def absent_table(profile: Profile) -> Table:
-    """Name what is not there, and why."""
+    """Return the table of missing parts, and why."""
     rows: list[tuple[str, str]] = [(one.part, one.why) for one in profile.absent]
     rows += [(f"setting: {title}", "the budget had no room for it") for title in profile.left_out]
     rows += [("setting", why) for why in profile.refused]
@@ -125,7 +125,7 @@ def _net(profile: Profile, load: Steadiness) -> str:
 
 
 def settings_table(profile: Profile) -> Table:
-    """Compare the settings, each model beside the other, with the best marked."""
+    """Compare the settings, with the models side by side and the best marked."""
     if not profile.sweep:
         return Table("Settings", left("setting"), ())
     names = labels(profile)
@@ -156,7 +156,7 @@ def settings_table(profile: Profile) -> Table:
 
 
 def _costs_table(profile: Profile) -> Table:
-    """Say what each setting takes, and how far its processes differ."""
+    """List the costs of each setting, and how far its processes differ."""
     last = labels(profile)[-1]
     settings = settings_of(profile.sweep, last)
     counted = any(one.energy_uj is not None for one in settings)
@@ -198,7 +198,7 @@ def _profiles(report: LayerReport) -> Iterator[LayerProfile]:
 
 
 def _peak_tables(profile: Profile) -> Iterator[Table]:
-    """Compare what a call does in a second with what the runtime does at its best here."""
+    """Compare the rates that a call reaches with the peaks of the runtime here."""
     if profile.layers is None:
         return
     rows = []
@@ -229,7 +229,7 @@ def _peak_tables(profile: Profile) -> Iterator[Table]:
 
 
 def _hot_tables(profile: Profile) -> Iterator[Table]:
-    """Yield the slowest layers: of a pair side by side, else of the model."""
+    """Yield the slowest layers: side by side for a pair, else of the single model."""
     if profile.layers is not None:
         for pair in profile.layers.comparisons:
             yield comparison_tables(pair, _LAYERS)[0]
@@ -257,7 +257,7 @@ def _cooled(one: Cooling) -> tuple[str, ...]:
 
 
 def seconds_tables(profile: Profile) -> Iterator[Table]:
-    """Yield the course of each load, second by second."""
+    """Yield a table of each load, second by second."""
     for load in profile.sustained:
         kinds = list(dict.fromkeys(kind for one in load.seconds for kind in one.reading.khz))
         rows = tuple(

@@ -37,11 +37,11 @@ def print_profile(
     Parameters
     ----------
     profile : Profile
-        What was measured.
+        The measured profile.
     output, page : Path, optional
-        Where the profile and its page lie.
+        Paths of the profile and its page.
     verbose : bool, default=False
-        Whether the tables follow.
+        Whether to print the tables too.
     console : Console, optional
         Defaults to stdout.
     """
@@ -55,7 +55,7 @@ def print_profile(
 
 
 def profile_code(profile: Profile) -> int:
-    """Return the exit code of a profile: a network that is slower than the other is an answer."""
+    """Return the exit code of a profile; a network slower than the other is a result, not an error."""
     return measured_code(profile.results.all_measurements(), accept_unfit=profile.results.accepts_unfit)
 
 
@@ -65,9 +65,9 @@ def profile_lines(profile: Profile, *, output: Path | None = None, page: Path | 
     Parameters
     ----------
     profile : Profile
-        What was measured.
+        The measured profile.
     output, page : Path, optional
-        Where the profile and its page lie.
+        Paths of the profile and its page.
     """
     lines = [" -> ".join(labels(profile)), f"  {board_line(profile)}", ""]
     for fact in headline(profile):
@@ -89,7 +89,7 @@ def profile_lines(profile: Profile, *, output: Path | None = None, page: Path | 
 
 
 def board_line(profile: Profile) -> str:
-    """Say in a line what the board is."""
+    """Describe the board in one line."""
     board = profile.board
     name = board.model or board.cpu or "a board that does not tell its name"
     kinds = ", ".join(_cores(kind, name) for kind in board.kinds) or "cores not told"

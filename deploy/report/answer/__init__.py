@@ -1,8 +1,8 @@
-"""The answer of one measurement, before anybody shows it: what was bought, and how far it can be believed.
+"""The answer of a measurement, independent of how it is shown: what was gained, and how far to trust it.
 
-`records` holds `Answer` and its parts; `deriving` makes it from results, with `scores` (accuracy before and after),
-`doubts` (what speaks against the numbers, grouped and graded), `ending` (the exit code in words) and `wishes` (what was
-asked for). `lines` writes it for a terminal; `machine` is what is known of the machine.
+`records` holds `Answer` and its parts; `deriving` derives it from results, with `scores` (accuracy before and after),
+`doubts` (reasons to distrust the numbers, grouped and graded), `ending` (the exit code in words) and `wishes` (what was
+requested). `lines` writes it for a terminal; `machine` has the facts about the machine.
 """
 
 __all__: list[str] = []

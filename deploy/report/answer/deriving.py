@@ -1,4 +1,4 @@
-"""From a results file to the answer."""
+"""Derive the answer from results."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _TRADEMARKS = re.compile(r"\((?:R|TM|C)\)|\b\d+-Core\b|\bProcessor\b|\bCPU\b|@.*
 
 
 def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str] | None = None) -> Answer:
-    """Return what a person wants to know first of results.
+    """Return the answer: what a reader wants to know first about results.
 
     Parameters
     ----------
     results : Results
         Of a run, a bench or a journal.
     code : int, optional
-        Exit code of the command that measured; by default what the results say.
+        Exit code of the command that measured; derived from the results by default.
     paths : Mapping of str to str, optional
-        Where the models lie, by label: with both, a command that explains a shortfall is named.
+        Paths of the models, by label; with both, the answer names a command that explains a shortfall.
     """
     measured = results.all_measurements()
     before, after = (results.models[0] if len(results.models) == 2 else None), results.models[-1]
@@ -181,7 +181,7 @@ def _drop(row: ModelRow) -> AllowedDrop | None:
 
 
 def _memory(rows: tuple[BackendAnswer, ...]) -> tuple[Sizes | None, str]:
-    """Take the first backend that ran both models, or the one model."""
+    """Return the memory on the first backend that ran both models, or the single model."""
     for row in rows:
         if row.candidate is not None and (row.baseline is not None or row.verdict == "measured"):
             before = None if row.baseline is None else row.baseline.peak_bytes
@@ -190,18 +190,18 @@ def _memory(rows: tuple[BackendAnswer, ...]) -> tuple[Sizes | None, str]:
 
 
 def _subject(results: Results, before: ModelRow | None, after: ModelRow) -> str:
-    """Name the models; those of a run are all called alike, so its own name comes first."""
+    """Name the models; all runs use the same model names, so the name of the run comes first."""
     run = "" if results.recipe is None else f"{results.recipe.get('name', 'run')}: "
     return f"{run}{_name(after)}" if before is None else f"{run}{_name(after)} against {_name(before)}"
 
 
 def _name(row: ModelRow) -> str:
-    """Every bundle calls its file the same: its label tells more."""
+    """Return the label or file name: all bundles use the same file name, so their label says more."""
     return row.label if row.file == "model.onnx" or row.label != row.file.removesuffix(".onnx") else row.file
 
 
 def _machine(results: Results) -> str:
-    """Write processor, threads and precision: ``"AMD EPYC 9V74, 2 threads, fp32"``."""
+    """Return processor, threads and precision: ``"AMD EPYC 9V74, 2 threads, fp32"``."""
     subjects = [one.subject for one in results.all_measurements()]
     seen = results.environment
     processor = seen.cpu or "unknown processor"
@@ -216,7 +216,7 @@ def _machine(results: Results) -> str:
 def _explain(
     rows: tuple[BackendAnswer, ...], before: ModelRow | None, after: ModelRow, paths: Mapping[str, str]
 ) -> str:
-    """Name the command where FLOPs fell and a backend surely gave less than that."""
+    """Return the explaining command if FLOPs fell and a speed-up is certain to be below their promise."""
     decided = [row for row in rows if row.verdict in ("faster", "equivalent", "slower") and row.speedup]
     short = [row for row in decided if row.promised and row.promised > max(1, row.speedup.high if row.speedup else 1)]
     if before is None or not short or not {before.label, after.label} <= paths.keys():

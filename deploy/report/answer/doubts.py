@@ -1,4 +1,4 @@
-"""What speaks against the numbers: said once, grouped, and graded in one word."""
+"""Reasons to distrust the numbers: stated once, grouped, and graded in one word."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["doubts_of", "noise_of", "noise_parts", "whose"]
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _HIGH = 0.10
-"""Half the range of the processes' medians that makes noise high."""
+"""Noise is high if half the range of the processes' medians, as a share, exceeds this."""
 
 
 def doubts_of(results: Results) -> tuple[Doubt, ...]:
-    """Group the doubts of all measurements by what they say, figures aside; those that speak of noise come first."""
+    """Group the doubts of all measurements by wording, ignoring figures; signs of noise come first."""
     seen: dict[str, dict[str, list[str]]] = {}
     for measurement in results.all_measurements():
         for words in measurement.doubts:
@@ -43,9 +43,9 @@ def noise_of(measurements: Sequence[Measurement], doubts: Sequence[Doubt]) -> No
     Parameters
     ----------
     measurements : sequence of Measurement
-        Of both models, on all backends.
+        Measurements of both models on all backends.
     doubts : sequence of Doubt
-        Theirs, grouped.
+        Their doubts, grouped.
     """
     signs = sum(doubt.noise for doubt in doubts)
     spread = max((one for one in map(_spread, measurements) if one is not None), default=None)
@@ -61,7 +61,7 @@ def noise_of(measurements: Sequence[Measurement], doubts: Sequence[Doubt]) -> No
 
 
 def noise_parts(answer: Answer) -> tuple[str, ...]:
-    """Say what the noise leaves of the numbers: ``("verdicts hold", "absolute times +-24 %")``; may be empty."""
+    """Return what can still be trusted despite noise: ``("verdicts hold", "absolute times +-24 %")``; may be empty."""
     noise = answer.noise
     if noise.unfit:
         return ("do not believe these numbers",)
@@ -83,7 +83,7 @@ def _spread(measurement: Measurement) -> float | None:
 
 
 def _ranged(said: Sequence[str]) -> str:
-    """Join sentences that differ in their figures alone.
+    """Merge sentences that differ only in their figures.
 
     >>> _ranged(["medians differ by 12 %", "medians differ by 24 %"])
     'medians differ by 12 to 24 %'

@@ -1,4 +1,4 @@
-"""Exit codes in words: what each says of a measurement, and what to do about it."""
+"""Exit codes in words: what each means for a measurement, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ending_of(
     explain: str = "",
     lost: bool = False,
 ) -> Ending:
-    """Return what an exit code says of these rows.
+    """Return what an exit code means for these rows.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def ending_of(
     checked : Checked
         Whether the answers were right.
     unfit : str, optional
-        Why the machine was not fit for measuring.
+        Why the machine was unfit for measuring.
     fast : bool, default=False
         Whether it was a first look, which is never a verdict.
     budget_s : float, optional
-        Seconds that were given.
+        Time budget in seconds.
     explain : str, optional
-        Command that says why less was got than promised.
+        Command that explains why the speed-up is below the promised one.
     lost : bool, default=False
-        Whether nothing is left of the accuracy that guessing would not give.
+        Whether accuracy fell to that of guessing.
     """
     match code:
         case exit_codes.REGRESSION:

@@ -1,4 +1,4 @@
-"""The answer as lines for a terminal: about twenty, none wider than it, in ASCII, nothing told by colour alone."""
+"""The answer as about twenty ASCII lines for a terminal, none wider than it; nothing is shown by colour alone."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ _ENDINGS = {
 }
 _INDENT = "  "
 _FACT = 11
-"""Columns of the name of a fact."""
+"""Width of the name of a fact, in columns."""
 _GAP = "  "
 _BAR = range(6, 31)
-"""How long a bar may be; where there is room for less there are none."""
+"""Allowed lengths of a bar; with less room there are none."""
 
 
 def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = False) -> list[Text]:
@@ -68,13 +68,13 @@ def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = 
     Parameters
     ----------
     answer : Answer
-        Of one results file.
+        Answer of one results file.
     width : int
-        Columns of the terminal; no line is wider, and none ends in blanks.
+        Columns of the terminal; no line is wider or has trailing blanks.
     page : str, optional
-        Where the page lies.
+        Path of the page.
     verbose : bool, default=False
-        Whether tables follow, with all doubts by number.
+        Whether tables follow, with all doubts numbered.
     """
     rows = list(_rows(answer, width))
     facts = [*_facts(answer, verbose=verbose)]
@@ -97,7 +97,7 @@ def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = 
 
 
 def _heading(answer: Answer, width: int, edge: int) -> Iterator[Text]:
-    """Yield subject and machine on one line where both fit, the machine ending where the rows end."""
+    """Yield subject and machine, on one line if both fit, the machine right-aligned with the rows."""
     subject, machine = _plain(answer.subject), _plain(answer.machine)
     needed = _width(subject) + 3 + _width(machine)
     if needed > width:
@@ -150,7 +150,7 @@ def _opening(row: BackendAnswer, words: int, names: int) -> Text:
 
 
 def _cells(row: BackendAnswer, *, promise: bool) -> tuple[str, ...]:
-    """Write factor, interval, times, and the promise where rows have different ones."""
+    """Return factor, interval, times, and the promise if it differs between rows."""
     if row.speedup is None or row.baseline is None or row.candidate is None:
         return ("", "", "", *([""] if promise else []))
     interval = f"[{row.speedup.low:.2f} - {row.speedup.high:.2f}]"
@@ -160,7 +160,7 @@ def _cells(row: BackendAnswer, *, promise: bool) -> tuple[str, ...]:
 
 
 def _untimed(row: BackendAnswer) -> Text:
-    """Write the times of a model alone, or why there are none."""
+    """Return the times of a single model, or why there are none."""
     if row.verdict != "measured" or row.candidate is None:
         return _plain("; ".join(part for part in (row.reason, row.hint) if part))
     told = row.candidate
@@ -178,7 +178,7 @@ def _bar(value: float, promised: float | None, scale: float, length: int) -> str
 
 
 def _promised(promised: float | None, fixed: int, bar: int, scale: float, width: int) -> Iterator[Text]:
-    """Write below the times what the FLOP count promised."""
+    """Yield the line below the times with the speed-up that FLOPs promised."""
     if promised is None:
         words = "FLOPs cannot be compared"
     elif round(promised, 2) == 1:
@@ -263,13 +263,13 @@ def _sizes(sizes: Sizes, *, factor: bool = True) -> str:
 
 
 def _ends(before: str, after: str) -> str:
-    """Write a change, with the unit once where both have the same: ``"211 -> 184 us"``."""
+    """Write a change, with a shared unit once: ``"211 -> 184 us"``."""
     number, _, unit = before.rpartition(" ")
     return f"{number if unit == after.rpartition(' ')[2] else before} -> {after}"
 
 
 def _pointers(answer: Answer, width: int, page: str) -> Iterator[Text]:
-    """Yield what to look at next, on one line where it fits."""
+    """Yield what to look at next, on one line if it fits."""
     promised = max((row.promised for row in answer.backends if row.promised), default=0.0)
     why = f"{_INDENT}why not {promised:.3g}x?  {printable(answer.explain)}" if answer.explain else ""
     where = f"page  {printable(page)}" if page else ""
@@ -285,16 +285,16 @@ def _pointers(answer: Answer, width: int, page: str) -> Iterator[Text]:
 
 
 def hanging(opening: Text, text: Text, width: int, style: str = "") -> Iterator[Text]:
-    """Yield a paragraph behind its opening; further lines are indented as far, or four columns where little is left.
+    """Yield a paragraph after its opening, with a hanging indent, or one of four columns if little room is left.
 
     Parameters
     ----------
     opening, text : Text
-        What the first line begins with, and the paragraph.
+        Start of the first line, and the paragraph.
     width : int
         Columns; no line is wider.
     style : str, optional
-        Of the paragraph.
+        Style of the paragraph.
     """
     indent = _width(opening)
     if style:

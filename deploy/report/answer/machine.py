@@ -1,4 +1,4 @@
-"""What is known of the machine that measured, as names and values."""
+"""Facts about the machine that measured, as names and values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["machine_facts"]
 
 
 def machine_facts(seen: Environment) -> list[tuple[str, str]]:
-    """Return names and values; what could not be read is called unknown."""
+    """Return names and values; what could not be read is given as unknown."""
     facts: list[tuple[str, str | None]] = [
         ("processor", seen.cpu),
         ("cores usable", str(seen.cpu_cores)),

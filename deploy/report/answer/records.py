@@ -1,6 +1,6 @@
 """The answer as plain data: terminal, page and notebook show the same numbers and the same words.
 
-Factors are times of the baseline over times of the candidate, durations nanoseconds, sizes bytes.
+Factors are times of the baseline over times of the candidate; durations are in nanoseconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "measured", "wrong", "failed", "skipped"]
-"""``measured``: one model alone, nothing to compare. ``wrong``: its answers are, so it was not timed."""
+"""``measured``: a single model, nothing to compare. ``wrong``: its answers are wrong, so it was not timed."""
 
 ScoreVerdict = Literal["ok", "fell", "fell to chance", "at chance", ""]
-"""``ok``: no fall that so many examples can show. Empty: not known."""
+"""``ok``: no drop that this many examples can show. Empty: unknown."""
 
 Grade = Literal["LOW", "MODERATE", "HIGH"]
 
@@ -46,9 +46,9 @@ class Timed:
     p50_ns : float
         Median latency of one request.
     p90_ns, p99_ns : float or None
-        None where the sample is too small to tell.
+        None if the sample is too small.
     per_second : float
-        Examples a second, one request at a time.
+        Examples per second, one request at a time.
     peak_bytes : int
         Resident memory of the process.
     """
@@ -62,26 +62,26 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendAnswer:
-    """What was found on one backend: one row.
+    """Result on one backend: one row.
 
     Parameters
     ----------
     place : str
-        The backend; where one was measured with several options, those too: ``"ort, 2 threads"``.
+        The backend, with its options if it was measured with several: ``"ort, 2 threads"``.
     verdict : str
         One of `Verdict`.
     baseline, candidate : Timed or None
-        None where it was not timed; a model alone is the candidate.
+        None if it was not timed; a single model is the candidate.
     speedup : Interval or None
-        None where nothing was compared.
+        None if nothing was compared.
     promised : float or None
-        FLOPs of the baseline over those of the candidate; None where they are not known.
+        FLOPs of the baseline over those of the candidate; None if unknown.
     realised : float or None
-        ``speedup / promised``; None also where FLOPs did not fall or nothing was kept of the accuracy.
+        ``speedup / promised``; also None if FLOPs did not fall or accuracy is lost.
     margin : float or None
-        Smallest effect that counts, as a share; None for a model alone.
+        Smallest effect that counts, as a share; None for a single model.
     reason : str
-        Why there is no verdict, or no number; else empty.
+        Why there is no verdict or no number; otherwise empty.
     hint : str
         What to do about it; may be empty.
     """
@@ -107,11 +107,11 @@ class ScoreChange:
     metric : str
         ``"accuracy"`` in [0, 1], or ``"psnr"`` in dB.
     before, after : float or None
-        Score on the test examples in torch. `before` is None for a model alone, or where it is not known.
+        Score on the test examples in torch. `before` is None for a single model, or if unknown.
     n_examples : int or None
         Test examples behind `after`.
     n_classes : int or None
-        None: not known, or there are none. Chance is ``1 / n_classes``.
+        None: unknown, or there are none. Chance is ``1 / n_classes``.
     verdict : str
         One of `ScoreVerdict`.
     on_backends : tuple of (str, float)
@@ -128,29 +128,29 @@ class ScoreChange:
 
     @property
     def change(self) -> float | None:
-        """``after - before``; None where one is not known."""
+        """``after - before``; None if either is unknown."""
         return None if self.before is None or self.after is None else self.after - self.before
 
     @property
     def lost(self) -> bool:
-        """Whether nothing is left that guessing would not give."""
+        """Whether the score fell to that of guessing."""
         return self.verdict in ("fell to chance", "at chance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedSpeed:
-    """A speed that was asked for when the network was pruned, and the one that it got.
+    """Speed-up requested when the network was pruned, and the one achieved.
 
     Parameters
     ----------
     backend : str
-        Where it was to be that fast.
+        Backend of the requested speed-up.
     threads : int
-        With so many threads.
+        Number of threads.
     asked, got : float
-        Factors; `got` was measured in turn with the dense network, when it was pruned.
+        Factors; `got` was measured during pruning, alternating with the dense network.
     met : bool
-        Whether `got` is as asked, up to the tolerance.
+        Whether `got` reaches `asked`, within the tolerance.
     """
 
     backend: str
@@ -162,20 +162,20 @@ class AskedSpeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedDrop:
-    """What the network was allowed to lose on the validation examples, and what came of the targets tried for that.
+    """Allowed drop on the validation examples, and the outcome of the targets tried for it.
 
     Parameters
     ----------
     metric : str
         ``"accuracy"``: numbers are points; ``"psnr"``: dB.
     allowed, lost : float
-        `lost` is that of the network that was kept.
+        `lost` is the drop of the network that was kept.
     kept : str
         The target of that network, in words.
     others : tuple of (str, float or None)
-        The other targets that were tried, and what their networks lost; None: out of reach.
+        The other targets tried, and the drops of their networks; None: out of reach.
     reached : bool
-        Whether no more was lost than allowed, and the target is the one that was asked for, or one beyond.
+        Whether no more was lost than allowed, and the target is the requested one or beyond.
     """
 
     metric: Metric
@@ -188,16 +188,16 @@ class AllowedDrop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Whether the compiled models answered as their references do; checked before anything was timed.
+    """Whether the compiled models match their references; checked before anything was timed.
 
     Parameters
     ----------
     right : tuple of str
-        Places where every model was right.
+        Places where every model gave right answers.
     wrong : tuple of str
         ``"pruned on torch"``: where one was wrong.
     unchecked : tuple of str
-        Places where it was not looked at, or could not be.
+        Places where it was not checked, or could not be.
     """
 
     right: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ class Sizes:
     Parameters
     ----------
     before : int or None
-        None for a model alone.
+        None for a single model.
     after : int
         Of the candidate.
     """
@@ -228,16 +228,16 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """One thing that speaks against the numbers, said once however often it was seen.
+    """One reason to distrust the numbers, stated once however often it was seen.
 
     Parameters
     ----------
     words : str
-        What was seen; figures that differ from place to place are ranges: ``"4 to 12 %"``.
+        What was seen; figures that differ between places are ranges: ``"4 to 12 %"``.
     where : tuple of str
-        ``"dense on ort"``: whose numbers.
+        Affected measurements: ``"dense on ort"``.
     noise : bool
-        Whether it speaks of the machine's noise, or of how much was measured.
+        Whether it concerns the machine's noise or how much was measured.
     """
 
     words: str
@@ -253,13 +253,13 @@ class NoiseGrade:
     ----------
     grade : str or None
         HIGH: unfit for measuring, or processes of the same model differ by more than 10 % each way. MODERATE: there
-        are signs of noise. LOW: none. None: nobody looked.
+        are signs of noise. LOW: none. None: not checked.
     signs : int
-        Doubts that speak of noise.
+        Number of doubts about noise.
     spread : float or None
-        Half the range of the processes' medians of one model, as a share, at its worst; None without two processes.
+        Half the range of the processes' medians of one model, as a share, at worst; None without two processes.
     unfit : bool
-        Whether the machine was not fit for measuring.
+        Whether the machine was unfit for measuring.
     """
 
     grade: Grade | None
@@ -277,9 +277,9 @@ class Ending:
     code : int
         See `deploy.exit_codes`.
     sentence : str
-        What it says of this measurement, without a full stop.
+        What it means for this measurement, without a full stop.
     remedy : str
-        What to do about it; empty where nothing is to be done.
+        What to do about it; empty if nothing needs to be done.
     """
 
     code: int
@@ -289,7 +289,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a person wants to know first of one results file.
+    """What a reader wants to know first about one results file.
 
     Parameters
     ----------
@@ -300,31 +300,31 @@ class Answer:
     created_utc : str
         When it was measured.
     backends : tuple of BackendAnswer
-        One row each; those that could not be used come last.
+        One row per backend; unusable ones come last.
     scores : ScoreChange or None
-        None where no score is known.
+        None if no score is known.
     asked : tuple of AskedSpeed
-        Speeds that were asked for; none for most networks.
+        Requested speed-ups; none for most networks.
     drop : AllowedDrop or None
-        None where no drop was allowed expressly.
+        None if no drop was explicitly allowed.
     checked : Checked
         Whether the answers were right.
     size : Sizes
         ONNX files.
     memory : Sizes or None
-        Peak memory on the first backend with both models; None where none was measured.
+        Peak memory on the first backend with both models; None if not measured.
     memory_place : str
         That backend.
     noise : NoiseGrade
-        In one word.
+        Grade of the noise.
     doubts : tuple of Doubt
-        Those that speak of noise first.
+        Doubts about noise first.
     notes : tuple of str
-        What a reader should know besides.
+        Further remarks for the reader.
     ending : Ending
         The exit code in words.
     explain : str
-        Command that says why less was got than promised; empty where more was, or the files' places are not known.
+        Command that explains a speed-up below the promised one; empty if it is not, or the files' paths are unknown.
     """
 
     subject: str

@@ -12,16 +12,16 @@ from deploy.sources.metric import Metric
 __all__ = ["SLACK", "is_chance", "is_lost", "score_change_of", "score_verdict"]
 
 SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
-"""0.1 points, 0.01 dB: a compiled model whose score differs by more is told."""
+"""0.1 points, 0.01 dB: larger differences in the score of a compiled model are reported."""
 
 _ERROR = 0.05
-"""How often a network that guesses may be taken for one that does not."""
+"""Accepted probability of taking a guessing network for one that does not guess."""
 _NORMAL = 1.96
 """Two-sided 95 % of the normal distribution."""
 
 
 def is_chance(score: float, n_examples: int, n_classes: int) -> bool:
-    """Return whether a network that guesses, all classes alike, reaches this accuracy in 5 % of cases or more.
+    """Return whether uniform random guessing reaches this accuracy in 5 % of cases or more.
 
     Parameters
     ----------
@@ -44,19 +44,19 @@ def is_chance(score: float, n_examples: int, n_classes: int) -> bool:
 def score_verdict(
     metric: Metric, before: float | None, after: float | None, n_examples: int | None, n_classes: int | None
 ) -> ScoreVerdict:
-    """Say whether a score fell; empty where it cannot be known.
+    """Say whether a score fell; empty if that cannot be known.
 
-    "ok" is no fall that a test with so many examples shows: the change lies within the 95 % interval of the difference
-    of two shares. It is wider than it would be if the two networks' answers were compared one by one.
+    "ok" means no drop that a test with this many examples can show: the change is within the 95 % interval of the
+    difference of two shares. It is wider than it would be if the two networks' answers were compared one by one.
 
     Parameters
     ----------
     metric : str
-        Only of accuracies something is said.
+        There is a verdict for accuracy only.
     before, after : float or None
-        None: not known.
+        None: unknown.
     n_examples, n_classes : int or None
-        None: not known.
+        None: unknown.
     """
     if metric != "accuracy" or after is None or not n_examples:
         return ""
@@ -70,7 +70,7 @@ def score_verdict(
 
 
 def score_change_of(baseline: ModelRow | None, candidate: ModelRow) -> ScoreChange | None:
-    """Return the scores of one network, or of two with the same metric; None where the candidate has none."""
+    """Return the scores of one network, or of two with the same metric; None if the candidate has none."""
     if candidate.score_test is None:
         return None
     comparable = baseline is not None and baseline.metric == candidate.metric
@@ -93,7 +93,7 @@ def score_change_of(baseline: ModelRow | None, candidate: ModelRow) -> ScoreChan
 
 
 def is_lost(results: Results) -> bool:
-    """Return whether the candidate's accuracy is that of guessing: how fast it is then says nothing."""
+    """Return whether the candidate's accuracy is that of guessing; its speed is then meaningless."""
     before = results.models[0] if len(results.models) == 2 else None
     scores = score_change_of(before, results.models[-1])
     return scores is not None and scores.lost

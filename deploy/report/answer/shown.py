@@ -1,4 +1,4 @@
-"""How results show themselves in Python: their `repr`, what a notebook draws, and the rows of a table."""
+"""Results as shown in Python: `repr`, notebook view, and the rows of a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy.results.results import Results
 __all__ = ["ShownByAnswer", "show_results"]
 
 _MOST = 1900
-"""Characters of a `repr`."""
+"""Most characters of a `repr`."""
 _NONE = "-"
 
 
@@ -46,12 +46,12 @@ class ShownByAnswer:
         )
 
     def rows(self, results: Results) -> list[dict[str, Any]]:
-        """Return one row for each backend at one number of threads and batch; a number that is not known is NaN."""
+        """Return one row for each backend at one number of threads and batch; unknown numbers are NaN."""
         return [_row(row) for row in answer_of(results).backends]
 
 
 def show_results() -> None:
-    """Let all results show themselves by their answer."""
+    """Show all results by their answer."""
     Results.shown_by = ShownByAnswer()
 
 
@@ -68,7 +68,7 @@ def _cells(row: BackendAnswer) -> tuple[str, ...]:
 
 
 def _said(verdict: str, place: str, speedup: str, times: str, promised: str, why: str) -> tuple[str, ...]:
-    """Return the cells as they are said without titles above them."""
+    """Return the cells as written without column titles."""
     return verdict, place, speedup, times, promised if promised == _NONE else f"promised {promised}", why
 
 

@@ -1,4 +1,4 @@
-"""What was asked of the pruned network, in words: terminal and page say the same."""
+"""What was requested of the pruned network, in words; terminal and page say the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Wish", "wishes_of"]
 
 
 class Wish(NamedTuple):
-    """One thing that was asked for."""
+    """One request and its outcome."""
 
     name: str
     words: str
@@ -20,12 +20,12 @@ class Wish(NamedTuple):
 
 
 def wishes_of(answer: Answer) -> tuple[Wish, ...]:
-    """Say what was asked for and what came of it: each speed, and the drop that was allowed.
+    """Return what was requested and the outcome: each speed-up, and the allowed drop.
 
     Parameters
     ----------
     answer : Answer
-        Of results.
+        Answer of results.
     """
     wishes = []
     for one in answer.asked:
@@ -34,7 +34,7 @@ def wishes_of(answer: Answer) -> tuple[Wish, ...]:
         wishes.append(Wish("target", words, "ok" if one.met else "MISSED", one.met))
     if (drop := answer.drop) is not None:
         unit = difference_unit(drop.metric)
-        # Subtracted from 0: a change of nothing is +0.00, not -0.00.
+        # Subtracted from 0, so that no change is +0.00, not -0.00.
         parts = [f"{drop.kept}: {0.0 - drop.lost:+.2f} {unit} on validation, {0.0 - drop.allowed:g} allowed"]
         parts += [f"{asked}: {'out of reach' if lost is None else f'{0.0 - lost:+.2f}'}" for asked, lost in drop.others]
         wishes.append(Wish("max drop", "; ".join(parts), "ok" if drop.reached else "TARGET NOT REACHED", drop.reached))

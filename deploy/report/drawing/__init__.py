@@ -1,4 +1,4 @@
-"""Pictures as SVG: `svg` writes the elements, `axes` maps values to places, `labels` finds room for words.
+"""SVG drawing: `svg` writes the elements, `axes` maps values to coordinates, `labels` places labels.
 
 `plots` and `bars` draw measurements.
 """

@@ -1,4 +1,4 @@
-"""Axes of plots: from values to coordinates, ticks at round numbers, and how both are drawn."""
+"""Plot axes: mapping values to coordinates, round-number ticks, and drawing both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.report.drawing.svg import line, text
 __all__ = ["Axis", "draw_x_axis", "draw_y_axis", "factor_ticks", "plain", "round_ticks", "time_unit"]
 
 Tick = tuple[float, str]
-"""A value and what stands beside it."""
+"""A value and its label."""
 _UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
 
@@ -22,11 +22,11 @@ class Axis:
     Parameters
     ----------
     low, high : float
-        Values at its ends; they differ, and are positive on a logarithmic axis.
+        Values at its ends: different, and positive on a logarithmic axis.
     start, end : float
         Coordinates at its ends.
     logarithmic : bool, default=False
-        Equal factors are equal distances.
+        Whether equal factors are equal distances.
     """
 
     low: float
@@ -62,7 +62,7 @@ def round_ticks(low: float, high: float, at_most: int = 6) -> list[float]:
 
 
 def factor_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten inside [low, high], or the powers alone where those are many.
+    """Return 1, 2 and 5 times the powers of ten inside [low, high], or the powers alone if there are many.
 
     >>> factor_ticks(0.3, 6)
     [0.5, 1.0, 2.0, 5.0]
@@ -85,9 +85,9 @@ def draw_x_axis(x: Axis, y: tuple[float, float], ticks: Iterable[Tick], title: s
     ticks : iterable of (float, str)
         Values and their labels.
     title : str
-        What the values are; stands below the labels.
+        What the values are; placed below the labels.
     grid : bool, default=False
-        Draw lines up to the top instead of short ticks.
+        Whether to draw lines up to the top instead of short ticks.
     """
     bottom, top = y
     drawn = [] if grid else [line(x.start, bottom, x.end, bottom, "frame")]
@@ -99,7 +99,7 @@ def draw_x_axis(x: Axis, y: tuple[float, float], ticks: Iterable[Tick], title: s
 
 
 def draw_y_axis(x: Axis, y: Axis, ticks: Iterable[Tick], title: str) -> list[str]:
-    """Draw the vertical axis left of a plot, with lines across it; its title stands above.
+    """Draw the vertical axis left of a plot, with grid lines; its title is above.
 
     Parameters
     ----------
@@ -121,12 +121,12 @@ def draw_y_axis(x: Axis, y: Axis, ticks: Iterable[Tick], title: str) -> list[str
 
 
 def plain(ticks: Sequence[float], unit: float = 1.0) -> list[Tick]:
-    """Label ticks, given in multiples of `unit`, with their own numbers."""
+    """Label ticks, given in multiples of `unit`, with their plain numbers."""
     return [(tick * unit, f"{tick:g}") for tick in ticks]
 
 
 def time_unit(ns: float) -> tuple[float, str]:
-    """Return the nanoseconds and the name of the unit that a time is written in.
+    """Return the size in nanoseconds and the name of the unit to write a time in.
 
     >>> time_unit(2e6)
     (1000000.0, 'ms')

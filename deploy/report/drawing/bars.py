@@ -1,6 +1,6 @@
-"""Bars as wide as the page lets them be: a value on a scale, with its interval as whiskers.
+"""Bars that scale with the page: a value on a scale, with its interval as whiskers.
 
-Coordinates along a bar are shares of its width, so that it fits a phone and a desk; words stand beside it as text.
+Coordinates along a bar are shares of its width, so that it fits a phone and a desktop; words are text beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EDGE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What the left and the right end of a bar stand for.
+    """Values at the left and right ends of a bar.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ class Scale:
     high: float
 
     def at(self, value: float) -> float:
-        """Return where a value stands, in percent of the width; what lies outside stands at the nearer end."""
+        """Return the position of a value in percent of the width, clipped to the ends."""
         return 100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 
 def scale_of(values: list[float], start: float) -> Scale:
-    """Return a scale that holds `start` and all values, with a little room behind the ends that are not `start`."""
+    """Return a scale that spans `start` and all values, with a small margin at the ends other than `start`."""
     low, high = min(start, *values), max(start, *values)
     room = 0.03 * (high - low) or 0.1 * max(abs(start), 1.0)
     return Scale(low if low == start else low - room, high + room)
@@ -54,14 +54,14 @@ def bar(
     aim: float | None = None,
     tone: str = "",
 ) -> str:
-    """Draw a bar from `start` to `value`, its interval as whiskers, and behind it how far it should have reached.
+    """Draw a bar from `start` to `value`, its interval as whiskers, and a pale bar up to `aim` behind it.
 
     Parameters
     ----------
     name : str
         Identifier that is unique on the page.
     words : str
-        What it shows, for those who do not see it.
+        Text alternative for screen readers.
     scale : Scale
         Shared by bars that are compared.
     value : float
@@ -69,11 +69,11 @@ def bar(
     interval : tuple of float, optional
         Ends of the whiskers.
     start : float
-        Where the bar begins; a line marks it.
+        Start of the bar, marked by a line.
     aim : float, optional
-        Where the pale bar behind it ends.
+        End of the pale bar behind it.
     tone : str
-        Class of the bar: what its colour says.
+        Class of the bar, which sets its colour.
     """
     drawn = []
     if aim is not None:
@@ -109,7 +109,7 @@ def _upright(scale: Scale, value: float, class_: str) -> str:
 
 
 def _end(scale: Scale, value: float, side: int) -> str:
-    """Close a whisker by a cap, or by a head where it goes on beyond the scale."""
+    """Close a whisker with a cap, or with an arrowhead if it extends beyond the scale."""
     at = f"{scale.at(value):.2f}%"
     if scale.low <= value <= scale.high:
         return element("line", x1=at, x2=at, y1=_MIDDLE - 5, y2=_MIDDLE + 5, class_="whisker")

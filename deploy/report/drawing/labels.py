@@ -1,4 +1,4 @@
-"""Where labels of points go, so that none covers another, a marker, or the edge."""
+"""Placement of point labels so that none overlaps another, a marker or the edge."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _RINGS = 60
 def place_labels(
     points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], within: Box, marker: float
 ) -> list[Box]:
-    """Return a box for each label: beside its point if there is room, else further away, in the order of the points.
+    """Return a box for each label, in order: beside its point if there is room, else further away.
 
     Parameters
     ----------
     points : sequence of (float, float)
-        What is labelled.
+        Points to label.
     sizes : sequence of (float, float)
         Width and height of each label.
     within : tuple of float
-        Where labels may stand.
+        Area available to labels.
     marker : float
         Half the width of the points' markers, which no label covers.
 
     Raises
     ------
     ValueError
-        There is no room for all of them.
+        There is no room for all labels.
     """
     taken = [(x - marker, y - marker, x + marker, y + marker) for x, y in points]
     placed = []
@@ -57,7 +57,7 @@ def place_labels(
 
 
 def _beside(x: float, y: float, width: float, height: float, away: float, direction: float) -> Box:
-    """Return the label's box whose nearest point lies `away` from the point's middle, along a direction."""
+    """Return the label's box at distance `away` from the point's centre, along a direction."""
     across, down = math.cos(direction), math.sin(direction)
     middle = x + across * (away + width / 2), y + down * (away + height / 2)
     return (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)

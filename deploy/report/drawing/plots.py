@@ -1,6 +1,6 @@
-"""The two plots of measurements: how latencies are distributed, and FLOPs against time.
+"""The two plots of measurements: latency distributions, and FLOPs against time.
 
-Each backend has panels of its own, since backends are measured one after the other; the distributions of one page share
+Each backend has its own panels, since backends are measured one after the other; the distributions of one page share
 an axis (`latency_range`). Baseline and candidate differ by line and marker as well as by colour.
 """
 
@@ -18,14 +18,14 @@ from deploy.report.formatting import count, duration, interval, percent
 __all__ = ["flops_plot", "latency_plot", "latency_range"]
 
 _STEPS = 50
-"""Points of a distribution's curve: the samples themselves would make the page megabytes large."""
+"""Points of a distribution's curve: drawing all samples would make the page megabytes large."""
 _SKEWED = 4
 _SIZE = (440.0, 300.0)
 _ROLES = ("baseline", "candidate")
 
 
 def latency_range(measurements: Sequence[Measurement]) -> tuple[float, float]:
-    """Return where an axis of latencies begins and ends, in ns, so that it holds 99 % of the calls of each measurement.
+    """Return the range of a latency axis, in ns, that covers 99 % of the calls of each measurement.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def latency_range(measurements: Sequence[Measurement]) -> tuple[float, float]:
 def latency_plot(
     baseline: Measurement | None, candidate: Measurement | None, name: str, within: tuple[float, float]
 ) -> str:
-    """Draw the share of calls that were answered within a time: all calls, and each process as a thin line.
+    """Draw the cumulative distribution of latencies: of all calls, and of each process as a thin line.
 
     Parameters
     ----------
     baseline, candidate : Measurement or None
-        Of one backend, at least one of them; None for one that has no samples.
+        Of one backend; at least one is given. None for one without samples.
     name : str
         Identifier that is unique on the page.
     within : (float, float)
@@ -59,7 +59,7 @@ def latency_plot(
     calls = [sorted(ns for trial in measurement.trials for ns in trial.calls_ns) for _, measurement in shown]
     low, high = within
     scale, unit = time_unit(high)
-    skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
+    skewed = high > _SKEWED * low  # on a linear axis a long tail would squeeze the rest against the edge
     x = Axis(low, high, 48, width - 16, logarithmic=skewed)
     y = Axis(0, 1, height - 44, 34)
     ticks = plain((factor_ticks if skewed else round_ticks)(low / scale, high / scale), scale)
@@ -90,7 +90,7 @@ def latency_plot(
 
 
 def flops_plot(pair: Comparison, name: str) -> str:
-    """Draw median latency over FLOPs: from the baseline to the candidate, and where the FLOP count promised it.
+    """Draw median latency over FLOPs: from the baseline to the candidate, and the latency that FLOPs promised.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
     description += f"{pair.candidate.subject.label}: {count(flops[1])}FLOP, {duration(times[1])}."
     if flops[0] and flops[1]:
         promised = times[0] * flops[1] / flops[0]
-        # The part of the promise that was not kept, as a distance that can be seen.
+        # The unrealised part of the promise, as a visible distance.
         drawn.append(line(x1, y.at(promised), x1, y1, "gap"))
         drawn.append(element("circle", cx=x1, cy=y.at(promised), r=3, class_="promised"))
         description += f" Had time followed FLOPs, it would take {duration(promised)}."
@@ -134,7 +134,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
 
 
 def _near_the_end(ordered: Sequence[int]) -> int:
-    """Cut the axis behind 99 % of the calls: one hiccup must not flatten all the rest."""
+    """Return the end of the axis, past 99 % of the calls: one outlier must not flatten the rest."""
     return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
@@ -156,7 +156,7 @@ def _curve(ordered: Sequence[int], x: Axis, y: Axis) -> list[tuple[float, float]
 
 
 def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
-    """Draw a line whose head ends short of the second point, where a marker stands."""
+    """Draw an arrow that ends short of the marker at the second point."""
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
     if length < 24:  # no room between the two markers
         return ""
@@ -174,7 +174,7 @@ def _marker(role: str, x: float, y: float) -> str:
 
 
 def _beside(x: float, y: float, label: str, start: float) -> str:
-    """Write a label left of a marker, out of the arrow's way, or below it where the axis is too near."""
+    """Write a label left of a marker, out of the arrow's way, or below it if the axis is too close."""
     if x - 12 - 7.5 * len(label) < start:
         return text(x, y + 20, label, class_="label", text_anchor="start" if x - 4 * len(label) < start else "middle")
     return text(x - 12, y + 4, label, class_="label", text_anchor="end")

@@ -1,4 +1,4 @@
-"""A number over time: one mark a commit, its level as a line between changes, and each change as an upright one."""
+"""Plot of a number over time: one mark per commit, a line per level, and a vertical line at each change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Level", "Mark", "series_plot"]
 _WIDTH, _HEIGHT = 720.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 16.0, 46.0, 30.0
 _LEAST_SPREAD = 1e-9
-"""Share of the values: what differs by less is drawn as if it were the same."""
+"""Relative to the values: smaller differences are drawn as equal."""
 _LEAST = 1e-200
-"""Less is nothing: parts of it could not be told from 0."""
+"""Smaller values count as 0: fractions of them could not be told from 0."""
 _DATES = 7
 _DATE = 80.0
-"""Room that a date takes."""
+"""Width of a date."""
 _LABEL = 110.0
-"""Room that the words of a change take: where changes are closer, the words of some are left out."""
+"""Width of a change's label; if changes are closer, some labels are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +32,15 @@ class Mark:
     Parameters
     ----------
     value : float
-        On the vertical axis.
+        Value on the vertical axis.
     low, high : float or None
         Ends of its interval.
     words : str
-        What is shown where the pointer rests on it.
+        Tooltip.
     date : str
-        Below the axis.
+        Date below the axis.
     tone : str
-        ``""``, ``"open"`` for one that nothing can be said of yet, ``"unfit"`` for one that is not believed.
+        ``""``, ``"open"`` for one that is not decided yet, ``"unfit"`` for one that is not trusted.
     """
 
     value: float
@@ -53,16 +53,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Where the values stood for a while.
+    """Stretch of values between two changes.
 
     Parameters
     ----------
     begin, end : int
-        Places of its first mark, and behind its last.
+        Indices of its first mark and past its last.
     value : float
-        Of the level.
+        Value of the level.
     words : str
-        How it differs from the level before; empty for the first.
+        How it differs from the previous level; empty for the first.
     tone : str
         ``"gain"``, ``"loss"`` or empty: what the change is for the user.
     """
@@ -77,16 +77,16 @@ class Level:
 def series_plot(
     name: str, title: str, description: str, unit: tuple[float, str], marks: Sequence[Mark], levels: Sequence[Level]
 ) -> str:
-    """Draw a series. The axis of values does not begin at 0.
+    """Draw a series. The value axis does not start at 0.
 
     Parameters
     ----------
     name : str
         Identifier that is unique on the page.
     title, description : str
-        What it is, and what it shows, for those who do not see it.
+        What it is and what it shows, for screen readers.
     unit : (float, str)
-        In which values are written: its size in units of the values, and its name.
+        Unit to write values in: its size in units of the values, and its name.
     marks : sequence of Mark
         At least one, from left to right.
     levels : sequence of Level
@@ -109,7 +109,7 @@ def series_plot(
 
 
 def _dates(marks: Sequence[Mark], x: Axis, y: Axis) -> list[str]:
-    """Write dates below, as many as have room; of those that are the same the first."""
+    """Write as many dates below as fit; of equal ones only the first."""
     drawn = [line(x.start, y.start, x.end, y.start, "frame")]
     every = max(1, -(-len(marks) // _DATES))
     before, free = "", 0.0

@@ -1,4 +1,4 @@
-"""The little that plots need of SVG: escaped elements and whole pictures. Output is deterministic."""
+"""The subset of SVG that plots need: escaped elements and whole pictures. Output is deterministic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def element(name: str, *children: str, **attributes: str | float) -> str:
     Parameters
     ----------
     name : str
-        Of the element.
+        Name of the element.
     *children : str
         Finished markup.
     **attributes : str or float
@@ -34,7 +34,7 @@ def element(name: str, *children: str, **attributes: str | float) -> str:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str, **attributes: str | float) -> str:
-    """Join two points."""
+    """Draw a line between two points."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_, **attributes)
 
 
@@ -44,14 +44,14 @@ def text(x: float, y: float, words: str, **attributes: str | float) -> str:
 
 
 def polyline(points: list[tuple[float, float]], class_: str) -> str:
-    """Join points by straight lines."""
+    """Draw a line through points."""
     return element("polyline", points=" ".join(f"{number(x)},{number(y)}" for x, y in points), class_=class_)
 
 
 def picture(
     name: str, title: str, description: str, width: float, height: float, *children: str, **attributes: str | float
 ) -> str:
-    """Make a whole picture that scales with the page and is described to those who do not see it.
+    """Return a whole picture that scales with the page and has a description for screen readers.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ def picture(
     title, description : str
         What it is, and what it shows.
     width, height : float
-        Of its own coordinates.
+        Size of its coordinate system.
     *children : str
         Finished markup.
     **attributes : str or float
-        More of the ``svg`` element.
+        Further attributes of the ``svg`` element.
     """
     return element(
         "svg",

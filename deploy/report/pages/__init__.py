@@ -1,6 +1,6 @@
-"""What stands on the pages: `first_screen` of the results; `charts` of bars, and the page around them.
+"""Page content: `first_screen` of the results; `charts` of bars, and the page around them.
 
-`tables_with_bars` are the pages of layers and loads, `commands` what a page says to type, `rendering` fills the
+`tables_with_bars` has the pages of layers and loads, `commands` the commands that a page names; `rendering` fills the
 ``templates``.
 """
 

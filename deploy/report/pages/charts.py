@@ -1,4 +1,4 @@
-"""Charts of bars, one scale each: `charted` draws any; groups of channels, layers of one model, layers of two."""
+"""Bar charts, one scale each: of channel groups, of the layers of one model or two, or of any rows (`charted`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deploy.report.table import Table
 __all__ = ["Bar", "Bars", "Row", "change", "chart_page", "charted", "group_bars", "layer_charts", "pair_bars"]
 
 _SHOWN = 12
-"""Layers with a bar, the slowest first; the tables hold all."""
+"""Number of layers with a bar, slowest first; the tables have all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Bar:
     Parameters
     ----------
     name, verdict, value, detail : str
-        What it is of, what was shown, the number, and what stands behind it; or why there is no number.
+        Subject, verdict, number, and the details behind it or why there is no number.
     tone : str
-        What the colour says: a verdict's own name, or ``"candidate"``.
+        Sets the colour: the name of a verdict, or ``"candidate"``.
     picture : Markup
-        Empty where nothing was measured.
+        Empty if nothing was measured.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Bars:
     rows : tuple of Bar
         From top to bottom.
     marks : tuple of (float, str)
-        What is written below: percent of the width, and words.
+        Labels below: position in percent of the width, and words.
     caption : str
-        What belongs to all rows.
+        Caption of all rows.
     slim : bool, default=False
-        Whether rows stand close: many of them, and not on the first screen.
+        Whether rows are close together: for many rows that are not on the first screen.
     """
 
     title: str
@@ -72,16 +72,16 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a bar is drawn from.
+    """Data of one bar.
 
     Parameters
     ----------
     name, told, detail : str
-        What it is of, its value in words, and what stands behind it.
+        Subject, value in words, and the details behind it.
     value : float or None
-        None: there is none, and no bar.
+        None: no value, and no bar.
     aim : float, optional
-        Where the pale bar behind it ends.
+        End of the pale bar behind it.
     """
 
     name: str
@@ -92,18 +92,18 @@ class Row:
 
 
 def charted(title: str, rows: Sequence[Row], name: str, *, caption: str = "") -> Bars:
-    """Draw rows on one scale, from 0.
+    """Draw rows on one scale that starts at 0.
 
     Parameters
     ----------
     title : str
-        What they show; may be empty where a heading stands above.
+        What they show; may be empty if there is a heading above.
     rows : sequence of Row
         From top to bottom.
     name : str
         Identifier that is unique on the page.
     caption : str
-        What belongs to all rows.
+        Caption of all rows.
     """
     scale = scale_of([end for row in rows for end in (row.value, row.aim) if end is not None] or [1.0], 0.0)
     drawn = []
@@ -126,20 +126,20 @@ def chart_page(
     facts: Sequence[tuple[str, str]] = (),
     facts_title: str = "How it was made",
 ) -> str:
-    """Make a page with everything inside.
+    """Return a self-contained page.
 
     Parameters
     ----------
     title, lead : str
-        Its heading, and the answer in a sentence or two.
+        Heading, and the answer in a sentence or two.
     charts : sequence of Bars
         Below the answer.
     tables : sequence of Table
-        Folded, behind all of it.
+        Collapsed, at the end.
     pictures : sequence of (str, Markup)
         Plots below the charts, each with its heading.
     facts : sequence of (str, str)
-        Names and values, folded.
+        Names and values, collapsed.
     facts_title : str
         Their heading.
     """
@@ -156,7 +156,7 @@ def chart_page(
 
 
 def group_bars(groups: Sequence[GroupCount], name: str) -> Bars:
-    """Return a bar for each group of channels: as long as it was wide, filled as far as it is kept.
+    """Return a bar for each channel group: its length is the original width, its fill the kept part.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def group_bars(groups: Sequence[GroupCount], name: str) -> Bars:
 
 
 def layer_charts(report: LayerReport) -> list[Bars]:
-    """Return the bars of each model that was profiled alone, then of each pair."""
+    """Return the bars of each model profiled alone, then of each pair."""
     charts = [_layer_bars(one, f"layers-{index}") for index, one in enumerate(report.profiles)]
     return charts + [pair_bars(one, f"layers-{index}") for index, one in enumerate(report.comparisons, len(charts))]
 
@@ -200,7 +200,7 @@ def _layer_bars(profile: LayerProfile, name: str) -> Bars:
 
 
 def pair_bars(pair: LayerComparison, name: str) -> Bars:
-    """Return a bar for each of the slowest layers of two models: the candidate's, and pale behind it the baseline's.
+    """Return a bar for each of the slowest layers of two models, the baseline's in pale behind the candidate's.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def pair_bars(pair: LayerComparison, name: str) -> Bars:
 
 
 def change(before: str, after: str) -> str:
-    """Write both ends; a unit that they share stands once."""
+    """Write both values; a shared unit is written once."""
     number, _, unit = before.partition(" ")
     return f"{number if unit and after.endswith(f' {unit}') else before} \N{RIGHTWARDS ARROW} {after}"
 

@@ -1,4 +1,4 @@
-"""Commands that a page names: what measured its numbers, and what would add the time of each layer."""
+"""Commands shown on a page: to repeat its measurements, and to add the time of each layer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["layers_commands", "repeat_command"]
 
 
 def repeat_command(results: Results, measurement: Measurement) -> str:
-    """Write the command that makes a measurement again.
+    """Write the command that repeats a measurement.
 
     Parameters
     ----------
     results : Results
-        With the measurement and its models.
+        Results with the measurement and its models.
     measurement : Measurement
-        One of them.
+        Measurement to repeat.
     """
     subject = measurement.subject
     names = _files(results)
@@ -35,9 +35,9 @@ def repeat_command(results: Results, measurement: Measurement) -> str:
 
 
 def layers_commands(results: Results) -> tuple[str, ...]:
-    """Write the commands that put the time of each layer on the page; none where no pair was measured.
+    """Write the commands that add the time of each layer to the page; none if no pair was measured.
 
-    Those of a run are for the folder of the run.
+    For a run, they are to be typed in its folder.
     """
     pair = next((pair for pair in results.comparisons if pair.speedup is not None), None)
     if pair is None:

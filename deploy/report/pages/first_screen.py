@@ -1,4 +1,4 @@
-"""What the page of results shows before anybody scrolls: four tiles, and a bar for each backend."""
+"""First screen of the results page: four tiles, and a bar for each backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deploy.report.pages.charts import Bar, Bars, change
 __all__ = ["Tile", "bars", "doubts", "tiles"]
 
 _WORDS = {"equivalent": "no difference", "inconclusive": "not decided", "measured": "", "wrong": "wrong answers"}
-"""Verdicts that are not said as they are called."""
+"""Wording of verdicts that are not shown by their own name."""
 _APART = 40.0
 """Percent of the width that two marks need."""
 
@@ -38,11 +38,11 @@ class Tile:
     title : str
         What it is.
     value, beside : str
-        The number, large, and what belongs to it, small.
+        The number, in large type, and its addition, in small type.
     details : tuple of str
         Lines below it; empty ones are not shown.
     picture : Markup
-        Between the number and the lines; may be empty.
+        Picture between the number and the lines; may be empty.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Tile:
 
 
 def tiles(answer: Answer) -> tuple[Tile, ...]:
-    """Return speed, accuracy, size and memory, in this order."""
+    """Return the tiles of speed, accuracy, size and memory, in this order."""
     return (_speed(answer), _scores(answer), _size(answer.size), _memory(answer))
 
 
@@ -63,7 +63,7 @@ def bars(answer: Answer, name: str = "bar") -> Bars:
     Parameters
     ----------
     answer : Answer
-        Of one results file.
+        Answer of one results file.
     name : str, optional
         Identifier that is unique on the page.
     """
@@ -81,12 +81,12 @@ def bars(answer: Answer, name: str = "bar") -> Bars:
 
 
 def doubts(answer: Answer, *, noise: bool) -> tuple[str, ...]:
-    """Write the signs of noise, or the other doubts, each with the places where it was seen."""
+    """Return the signs of noise, or the other doubts, each with where it was seen."""
     return tuple(f"{one.words} ({', '.join(one.where)})" for one in answer.doubts if one.noise == noise)
 
 
 def _speed(answer: Answer) -> Tile:
-    """Show the first backend that gave a number; the bars show all."""
+    """Show the first backend with a speed-up; the bars show all."""
     if not answer.is_pair:
         return _latency(answer.backends)
     row = next((row for row in answer.backends if row.speedup is not None), None)
@@ -163,9 +163,9 @@ def _picture(row: BackendAnswer, scale: Scale, name: str) -> Markup:
 
 
 def _of_speedups(rows: Sequence[BackendAnswer]) -> Scale:
-    """Reach from 1x, or from the slowest, to what was promised, or beyond it to the fastest.
+    """Return a scale that spans 1x, the promised speed-ups and the measured ones.
 
-    An interval that decides nothing may be as wide as it likes: it does not press the others together.
+    Intervals of inconclusive comparisons are left out: a wide one would squeeze the others.
     """
     ends = [row.promised for row in rows if row.promised is not None]
     for row in rows:
@@ -177,7 +177,7 @@ def _of_speedups(rows: Sequence[BackendAnswer]) -> Scale:
 
 
 def _marks(scale: Scale, promised: float) -> list[tuple[float, str]]:
-    """Write what the start and the promise stand for; as one where they are too near for two."""
+    """Label the start and the promise, as one mark if they are too close for two."""
     start, end = scale.at(1), scale.at(promised)
     if round(promised, 2) == 1:
         return [(start, "1x")]
@@ -201,7 +201,7 @@ def _sizes(sizes: Sizes) -> str:
 
 
 def _smaller(sizes: Sizes) -> str:
-    """Write by how much it shrank or grew, both as a factor above 1."""
+    """Write how much it shrank or grew, either way as a factor above 1."""
     change = sizes.ratio
     if change is None or round(change, 2) == 1:
         return ""

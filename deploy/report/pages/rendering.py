@@ -1,4 +1,4 @@
-"""Pages from templates: one HTML file with everything inside. No script, nothing fetched."""
+"""Pages from templates: one self-contained HTML file, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["render"]
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template of the folder ``templates``; text is escaped, finished pictures and paragraphs are `Markup`.
+    """Fill a template of the folder ``templates``; text is escaped unless it is `Markup`.
 
-    What steers a terminal or turns text around is written as its code.
+    Control characters and those that reverse text direction are written as their codes.
 
     Parameters
     ----------
     template : str
         Name of the file.
     **context : Any
-        What the template names.
+        Values of the names in the template.
     """
     environment = Environment(
         loader=PackageLoader("deploy.report.pages"),
@@ -39,12 +39,12 @@ def render(template: str, **context: Any) -> str:
 
 
 def _shown(value: object) -> object:
-    """Keep text on one line; finished markup is as it is."""
+    """Keep text on one line; leave markup unchanged."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
 
 
 def _unbroken(cell: str) -> Markup:
-    """Keep what refers to footnotes on one line."""
+    """Keep a footnote reference on one line."""
     cell = printable(cell)
     mark = MARK.search(cell)
     if mark is None:

@@ -1,4 +1,4 @@
-"""Pages of ``deploy layers`` and ``deploy load``: bars for what is looked for first, and the tables."""
+"""Pages of ``deploy layers`` and ``deploy load``: bars for the main result, and the tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["layer_page", "load_page"]
 
 
 def layer_page(report: LayerReport) -> str:
-    """Make the page of layers: of each model alone, and of each pair dense behind pruned.
+    """Return the page of layers: those of each single model, and of each pair with dense behind pruned.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def layer_page(report: LayerReport) -> str:
 
 
 def load_page(measurements: Sequence[LoadMeasurement]) -> str:
-    """Make the page of a load: requests per second in a bar for each row.
+    """Return the page of a load: one bar per row for its examples per second.
 
     Parameters
     ----------

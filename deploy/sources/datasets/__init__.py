@@ -1,3 +1,3 @@
-"""Data sets: where they lie, how they are divided, and what a network is given of them."""
+"""Data sets: where they are found, how they are split, and how images are prepared for a network."""
 
 __all__: list[str] = []

@@ -31,11 +31,11 @@ class Cifar10(Family):
     _torchvision_class: ClassVar[str] = "CIFAR10"
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """Accept the folder that holds the batches as well as that of the batches itself."""
+        """Accept the folder of the batches, or its parent."""
         return (root.parent if root.name == self.wanted else root,)
 
     def lacks(self, place: Path) -> str | None:
-        """Look for the folder; its files are compared with their MD5 when they are read."""
+        """Look for the folder; the MD5 of its files is checked when they are read."""
         return None if (place / self.wanted).is_dir() else f"no {self.wanted}"
 
     def read(self, place: Path | None) -> Raw:

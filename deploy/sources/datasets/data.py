@@ -1,4 +1,4 @@
-"""A data set by name, divided into training, validation and test images once and for all by a seed."""
+"""Load a data set by name, split into training, validation and test images reproducibly, by a seed."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ _HASHED = {Pixels: "pixels and labels", Files: "paths and labels", Photographs: 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """Images ready for a network: choose on `validation`, report on `test`.
+    """A data set ready for a network: select on `validation`, report on `test`.
 
     Parameters
     ----------
     name : str
         As in the specification.
     classes : tuple of str
-        Their names; a label is a position in it. Empty for restoration.
+        Class names, indexed by label. Empty for restoration.
     input_shape : tuple of int
         (channels, height, width) of every image.
     train, train_plain, validation, test : Dataset of (Tensor, int or Tensor)
         float32 images of shape `input_shape`, normalised, each with its target: the label, or for restoration the
-        float32 image of shape `target_shape`, in [0, 1], that it was made from. `train` is augmented from torch's
-        global generator; `train_plain` holds the same images, in the same order, as they are. Data sets in memory have
-        ``__getitems__``, which torch's DataLoader calls, and ``batch(indices) -> (images, targets)``.
+        float32 image of shape `target_shape`, in [0, 1], that it was made from. `train` is augmented, with torch's
+        global generator; `train_plain` holds the same images, in the same order, without augmentation. Data sets in
+        memory have ``__getitems__``, which torch's DataLoader calls, and ``batch(indices) -> (images, targets)``.
     indices : Mapping of str to ndarray of int64
-        For "train", "validation" and "test": positions in the official part that provenance names, in order. Of
+        For "train", "validation" and "test": positions in the official part that provenance names, in order. For
         images to restore: positions of whole photographs.
     provenance : Mapping
-        JSON record: specification, hash of the data and of the division, sizes, normalisation and preprocessing.
-        It has no absolute path in it that the specification does not have.
+        JSON record: specification, hashes of the data and of the split, sizes, normalisation and preprocessing.
+        It contains no absolute path other than those of the specification.
     task : {"classification", "restoration"}
-        What is asked about an image.
+        What the network predicts.
     target_shape : tuple of int, optional
-        (channels, height, width) of every target; None where targets are labels.
+        (channels, height, width) of every target; None if targets are labels.
     """
 
     name: str
@@ -88,12 +88,12 @@ class DataSource:
 
     @property
     def n_classes(self) -> int | None:
-        """Number of classes; None where images have none."""
+        """Number of classes; None if images have none."""
         return len(self.classes) or None
 
     @property
     def metric(self) -> Metric:
-        """What a network for this data is judged by."""
+        """Quality metric of networks for this data."""
         return _METRICS[self.task]
 
 
@@ -104,13 +104,13 @@ class DataAvailability:
     Parameters
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     ok : bool
-        It is there; its files were not opened.
+        Whether it was found; its files were not opened.
     where : str
-        The place, or what it comes with; empty when it is not there.
+        Where it is, or what it comes with; empty if it was not found.
     reason, hint : str
-        Why it is not, and what to do; empty when it is.
+        Why it was not found, and what to do; empty if it was.
     """
 
     name: str
@@ -121,12 +121,12 @@ class DataAvailability:
 
 
 def load(spec: DataSpec) -> DataSource:
-    """Read a data set, divide and prepare it.
+    """Read a data set, split and prepare it.
 
     Raises
     ------
     SourceError
-        Unknown name, data that is missing or damaged, or too few images for the division asked for.
+        Unknown name, data that is missing or damaged, or too few images for the requested split.
     ExtraMissingError
         A library that reads it is not installed.
     """
@@ -135,7 +135,7 @@ def load(spec: DataSpec) -> DataSource:
 
 
 def read_raw(spec: DataSpec) -> Raw:
-    """Read a data set as its authors divided it.
+    """Read a data set in its official parts.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def read_raw(spec: DataSpec) -> Raw:
 
 
 def metric_of(spec: DataSpec) -> Metric:
-    """Return what a network for such data is judged by. Cheap: nothing is read.
+    """Return the quality metric of networks for this data. Cheap: nothing is read.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def metric_of(spec: DataSpec) -> Metric:
 
 
 def data_availability(root: Path | None = None) -> tuple[DataAvailability, ...]:
-    """List every data set with whether and where it is. Cheap: nothing is imported, no file is opened.
+    """List every data set, whether it was found, and where. Cheap: no library is imported, no file is opened.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def _family(name: str) -> Family:
 
 
 def _roots(root: Path | None, family: Family) -> tuple[tuple[Path, ...], bool]:
-    """List the data roots, and whether a system package's place counts: a root that was asked for is the only one."""
+    """Return the data roots, and whether to look in system packages too: not if a root was asked for."""
     if root is not None:
         return (root.expanduser(),), False
     variable = os.environ.get(ROOT_VARIABLE)

@@ -1,4 +1,4 @@
-"""Which data, in which form: what a recipe says about it. Imports no torch."""
+"""Specification of a data set and its preparation: the part of a recipe about data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_serializer
 __all__ = ["ROOT_VARIABLE", "DataSpec", "Normalisation"]
 
 ROOT_VARIABLE = "PRUNE_DEPLOY_DATA"
-"""Environment variable with the data root that holds when the specification names none."""
+"""Environment variable with the data root to use if the specification names none."""
 
 
 MOST_PIXELS = 8192
-"""Of a side: a batch of larger images fits into no memory."""
+"""Largest side of an image: a batch of larger ones fits into no memory."""
 
 
 class Normalisation(BaseModel):
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
+    """Mean and standard deviation of each channel, for pixels scaled to [0, 1]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,49 +33,49 @@ class Normalisation(BaseModel):
 
 
 class DataSpec(BaseModel):
-    """Which data, in which form."""
+    """A data set, and how its images are prepared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        description="one of `deploy list`; imagefolder:PATH for a folder of one's own, super-resolution:SCALE or "
-        "denoising:SIGMA for images to restore"
+        description="one of `deploy list`; imagefolder:PATH for your own folder, super-resolution:SCALE or "
+        "denoising:SIGMA for image restoration"
     )
-    root: Path | None = Field(None, description=f"folder the data lies in; default: the variable {ROOT_VARIABLE}")
+    root: Path | None = Field(None, description=f"folder of the data; default: the variable {ROOT_VARIABLE}")
     image_size: PositiveInt | None = Field(
         None,
         le=MOST_PIXELS,
-        description="side of the square that images are resized to; default: their own, 224 for photographs. Images to "
-        "restore: side of what the network is given; default: 48 to denoise, 24 to enlarge",
+        description="side of the square that images are resized to; default: their own, 224 for photographs. Image "
+        "restoration: side of the network's input; default: 48 for denoising, 24 for super-resolution",
     )
     crop: Annotated[float, Field(gt=0, le=1)] | Literal["none"] | None = Field(
         None,
-        description="of image files: share of the shorter side that the square in the middle keeps; 'none' keeps the "
-        "whole image, whatever its shape; default: 0.875, as published networks are tested",
+        description="image files only: side of the centre crop as a share of the shorter side; 'none' keeps the whole "
+        "image, whatever its shape; default: 0.875, as published networks are tested",
     )
     channels: Literal[1, 3] | None = Field(
         None, description="1 grey, 3 colour; default: the data's own, 3 for image files"
     )
     augment: bool = Field(
         True,
-        description="shift and mirror training images at random (digits are only shifted); images to restore: cut "
-        "pieces out anywhere and mirror them",
+        description="shift and mirror training images at random (digits are only shifted); image restoration: crop at "
+        "random positions and mirror",
     )
     normalise: Literal["train", "imagenet", "none"] | Normalisation | None = Field(
         None,
         description="by the training images' statistics, by ImageNet's (what pretrained networks expect), by a given "
-        "mean and std, or not at all: pixels in [0, 1]; default: train, imagenet for photographs, none for images to "
-        "restore",
+        "mean and std, or not at all: pixels in [0, 1]; default: train, imagenet for photographs, none for "
+        "image restoration",
     )
-    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training images that validates")
-    seed: int = Field(0, ge=0, description="decides which images are validated and tested on")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training images used for validation")
+    seed: int = Field(0, ge=0, description="decides which images are used for validation and testing")
     limit: PositiveInt | None = Field(
         None, description="at most this many images in each of training, validation and test"
     )
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: Any) -> dict[str, Any]:
-        """Leave `crop` out where it is not given: what was finished before there was such a key stays finished."""
+        """Omit `crop` if it is not given: steps finished before this key existed stay finished."""
         written: dict[str, Any] = write(self)
         if self.crop is None:
             written.pop("crop", None)

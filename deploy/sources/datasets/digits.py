@@ -15,7 +15,7 @@ _GREY_LEVELS = 16  # values are 0 to 16
 
 
 class Digits(Family):
-    """The test half of UCI's "Optical Recognition of Handwritten Digits"; it has no official division."""
+    """The test half of UCI's "Optical Recognition of Handwritten Digits"; it has no official split."""
 
     modules = ("torch", "sklearn")
     embedded = True
@@ -24,7 +24,7 @@ class Digits(Family):
     hint = how_to_install("prune")
 
     def read(self, place: Path | None) -> Raw:  # noqa: ARG002  (embedded: there is no place)
-        """Read the images out of the library."""
+        """Read the images from the library."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

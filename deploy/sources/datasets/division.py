@@ -1,4 +1,4 @@
-"""Which images are trained on, chosen by and reported on: fixed by the data's authors, else by the seed."""
+"""Split a data set into training, validation and test images: the official split, or else drawn by the seed."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["Division", "divide"]
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """For each of our parts ("train", "validation", "test"), where it comes from.
+    """Where each of our parts ("train", "validation", "test") comes from.
 
     Parameters
     ----------
     origins : dict of str to str
-        The authors' part.
+        The official part that each is taken from.
     indices : dict of str to ndarray of int64
-        Positions in it.
+        Positions in that part.
     """
 
     origins: dict[str, str]
     indices: dict[str, npt.NDArray[np.int64]]
 
     def part(self, raw: Raw, name: str) -> Part:
-        """Take the images of one of our parts."""
+        """Return the images of one of our parts."""
         return _official(raw, self.origins[name]).take(self.indices[name])
 
 
 def divide(raw: Raw, spec: DataSpec) -> Division:
-    """Divide a data set: the authors' own parts where there are any, else seeded and stratified shares of theirs.
+    """Split a data set: use its official parts if it has them, else seeded, stratified shares of the training part.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def divide(raw: Raw, spec: DataSpec) -> Division:
 def _cut(
     labels: npt.NDArray[np.int64], pool: npt.NDArray[np.int64], fraction: float, seed: int, draw: Draw
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Take a share out of `pool`, never a class's last image."""
+    """Take a share out of `pool`, but never the last image of a class."""
     n = max(1, round(fraction * len(pool)))
     chosen, rest = stratified(labels[pool], n, seed=seed, draw=draw, leave=1)
     return pool[chosen], pool[rest]

@@ -1,4 +1,4 @@
-"""What each data set must be able to say: where it lies, what is missing there, and what is in it. Imports no torch."""
+"""Base class of data sets: where to find one, what is missing there, and how to read it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Family", "Files", "Part", "Photographs", "Pixels", "Raw", "Task"]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 Task: TypeAlias = Literal["classification", "restoration"]
-"""What is asked about an image: its class, or the image that it was made worse from."""
+"""What a network predicts: the class of an image, or the original of a degraded one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,14 @@ class Pixels:
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Images in files of any size, decoded when they are asked for.
+    """Image files of any size, decoded on access.
 
     Parameters
     ----------
     folder : Path
-        What the paths are relative to.
+        Folder that the paths are relative to.
     paths : tuple of str
-        One a image, with ``/``.
+        One for each image, with ``/``.
     labels : ndarray of shape (n_images,), dtype int64
         Class of each image.
     """
@@ -72,18 +72,18 @@ class Files:
         return digest.hexdigest()
 
     def take(self, indices: Labels) -> Files:
-        """Choose the images at `indices`."""
+        """Select the images at `indices`."""
         return Files(folder=self.folder, paths=tuple(self.paths[i] for i in indices), labels=self.labels[indices])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Photographs:
-    """Whole photographs in memory, each of its own size; they have no classes.
+    """Whole photographs in memory, each of its own size, without classes.
 
     Parameters
     ----------
     names : tuple of str
-        One each.
+        One for each photograph.
     images : tuple of ndarray of shape (height, width, 3), dtype uint8
         Red, green, blue.
     """
@@ -93,7 +93,7 @@ class Photographs:
 
     @property
     def labels(self) -> Labels:
-        """All of one kind: a division takes whole photographs, without strata."""
+        """All zero: a split takes whole photographs, without strata."""
         return np.zeros(len(self.names), dtype=np.int64)
 
     def sha256(self) -> str:
@@ -105,7 +105,7 @@ class Photographs:
         return digest.hexdigest()
 
     def take(self, indices: Labels) -> Photographs:
-        """Choose the photographs at `indices`."""
+        """Select the photographs at `indices`."""
         return Photographs(names=tuple(self.names[i] for i in indices), images=tuple(self.images[i] for i in indices))
 
 
@@ -114,18 +114,18 @@ Part: TypeAlias = Pixels | Files | Photographs
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """A data set as its authors divided it.
+    """A data set in its official parts.
 
     Parameters
     ----------
     classes : tuple of str
-        Names; a label is a position in it. Empty where images have no class.
+        Class names, indexed by label. Empty if images have no class.
     train : Pixels, Files or Photographs
-        What may be trained on.
+        Images that may be trained on.
     validation, test : Pixels, Files, Photographs or None
-        Official ones; None where there is none.
+        Official parts; None if there is none.
     test_fraction : float
-        Share of the images that is tested on where there are no official ones.
+        Share of the images that is tested on if there is no official test part.
     """
 
     classes: tuple[str, ...]
@@ -136,45 +136,45 @@ class Raw:
 
 
 class Family(ABC):
-    """One data set, or one layout of folders. A new one is a file with such a class and a line of `DATA_SETS`.
+    """One data set, or one folder layout. To add one, write a subclass in a file and add a line to `DATA_SETS`.
 
     Parameters
     ----------
     name : str
         As in the specification, for messages.
     argument : str
-        What followed the colon in the name, empty without one.
+        What follows the colon in the name; empty if there is none.
     """
 
     modules: ClassVar[tuple[str, ...]] = ("torch",)
-    """What must be installed."""
+    """Modules that must be installed."""
     embedded: ClassVar[bool] = False
-    """True when it comes with a library and has no place on disk of its own."""
+    """True if it comes with a library and has no place on disk of its own."""
     installed: ClassVar[tuple[Path, ...]] = ()
     """Where a system package puts it."""
     argument_form: ClassVar[str] = ""
-    """What the name needs behind a colon, in one word such as PATH; empty when it takes nothing."""
+    """What the name needs after a colon, in one word such as PATH; empty if it takes nothing."""
     task: ClassVar[Task] = "classification"
-    """What is asked about an image."""
+    """What a network predicts."""
     flips: ClassVar[bool] = True
-    """True when a mirrored image is still of its class."""
+    """True if a mirrored image keeps its class."""
     image_size: ClassVar[int | None] = None
-    """Side of the images when none is asked for; None keeps their own size."""
+    """Default side of the images; None keeps their own size."""
     wanted: ClassVar[str]
     """What is looked for in a place, in words."""
     hint: ClassVar[str]
-    """What to do when it is missing."""
+    """What to do if it is missing."""
 
     def __init__(self, name: str, argument: str) -> None:
         self.name = name
         self.argument = argument
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """List where the data set may lie under a data root."""
+        """List where the data set may be under a data root."""
         return (root,)
 
     def lacks(self, place: Path) -> str | None:
-        """Return what is missing at `place`, None when everything needed is there. Cheap: no file is opened."""
+        """Return what is missing at `place`, or None if nothing is. Cheap: no file is opened."""
         raise NotImplementedError(f"{type(self).__name__} has no place on disk")
 
     @abstractmethod
@@ -188,19 +188,19 @@ class Family(ABC):
         """
 
     def find(self, roots: tuple[Path, ...], *, also_installed: bool) -> Path | None:
-        """Find where the data set lies; None for one that comes with a library.
+        """Find where the data set is; None for one that comes with a library.
 
         Parameters
         ----------
         roots : tuple of Path
             Data roots to look under, in this order.
         also_installed : bool
-            Look where a system package puts it, too.
+            Also look where a system package puts it.
 
         Raises
         ------
         SourceError
-            It is nowhere: the message says what was looked for where, and what to do.
+            It was not found; the message says what was looked for and where, and what to do.
         """
         if self.embedded:
             return None

@@ -28,7 +28,7 @@ _PARTS = {"train": "train", "test": "t10k"}
 
 
 class FashionMnist(Family):
-    """Read from the four IDX files themselves: Debian's stay gzipped, torchvision's class wants them unpacked.
+    """Fashion-MNIST, read from its four IDX files directly: torchvision's class cannot read Debian's gzipped ones.
 
     References
     ----------
@@ -43,11 +43,11 @@ class FashionMnist(Family):
     )
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """Look for torchvision's layout, a folder of that name, and the files themselves."""
+        """Look for torchvision's layout, a folder ``fashion-mnist``, and the files themselves."""
         return (root / "FashionMNIST" / "raw", root / "fashion-mnist", root)
 
     def lacks(self, place: Path) -> str | None:
-        """Name the first of the four files that is not there."""
+        """Name the first of the four files that is missing."""
         names = (name for prefix in _PARTS.values() for name in _file_names(prefix))
         absent = next((name for name in names if find_idx(place, name) is None), None)
         return None if absent is None else f"no {absent}"

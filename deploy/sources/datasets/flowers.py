@@ -17,12 +17,12 @@ _FILES = ("jpg", "imagelabels.mat", "setid.mat")
 
 
 class Flowers102(Family):
-    """Training images are the official train and validation parts together, 2,040, as in the pruning papers.
+    """Flowers-102; its 2,040 training images are the official train and validation parts, as in the pruning papers.
 
     References
     ----------
     M.-E. Nilsback, A. Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008.
-    The division into 2,040 and 6,149 images: P. Molchanov et al., ICLR 2017, arXiv 1611.06440.
+    The split into 2,040 and 6,149 images: P. Molchanov et al., ICLR 2017, arXiv 1611.06440.
     """
 
     modules = ("torch", "torchvision", "scipy")
@@ -34,11 +34,11 @@ class Flowers102(Family):
     )
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """Accept the folder above and the folder itself."""
+        """Accept the folder itself, or its parent."""
         return (root.parent if root.name == _FOLDER else root,)
 
     def lacks(self, place: Path) -> str | None:
-        """Name the first piece that is not there."""
+        """Name the first file or folder that is missing."""
         absent = next((name for name in _FILES if not (place / _FOLDER / name).exists()), None)
         return None if absent is None else f"no {_FOLDER}/{absent}"
 

@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and its relatives, plain or gzipped, checked byte by byte."""
+"""Read the IDX files of MNIST and its relatives, plain or gzipped, with header and length checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_idx(path: Path, n_dimensions: int) -> npt.NDArray[np.uint8]:
     Raises
     ------
     SourceError
-        The file is no IDX file of bytes with that many dimensions, or is shorter or longer than its header says.
+        The file is not an IDX file of bytes with that many dimensions, or its length is not what its header says.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

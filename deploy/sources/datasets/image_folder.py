@@ -1,4 +1,4 @@
-"""A folder of images by class, divided or not, as ImageNet's is; or in the layout of CUB-200-2011."""
+"""Folders of images: one folder for each class, split as ImageNet is or not at all; or the layout of CUB-200-2011."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _VALIDATIONS = (_VALIDATION, "valid", "validation")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those that torchvision's ImageFolder takes."""
 _NO_CLASSES = ("__MACOSX",)
-"""What archives leave beside the classes; what begins with a dot is hidden, and no class either."""
+"""Folders that archives leave beside the classes; those whose names begin with a dot are not classes either."""
 
 
 class ImageFolder(Family):
-    """One's own
+    """The user's own
         ``CLASS/*.jpg``: tested on a fifth of the images, drawn by the seed.
     ImageNet's layout
-        ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. The reported figure is that of ``val``, validation images are
-        taken from ``train``. With a ``test/CLASS/*.jpg`` beside them, test and validation are those two folders;
-        without ``val``, validation images are taken from ``train``. ``val`` may be called ``valid`` or ``validation``.
+        ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. ``val`` is the test part, and validation images are taken from
+        ``train``. If there is also ``test/CLASS/*.jpg``, test and validation are those two folders; without ``val``,
+        validation images are taken from ``train``. ``val`` may be called ``valid`` or ``validation``.
     CUB-200-2011's layout
         ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt``, ``classes.txt``, ``images/``.
     """  # noqa: D205
@@ -42,11 +42,11 @@ class ImageFolder(Family):
     hint = "write imagefolder:PATH with the folder of the data set"
 
     def places(self, root: Path) -> tuple[Path, ...]:
-        """Take the path of the name; a relative one lies under the data root."""
+        """Return the path given in the name; a relative one is under the data root."""
         return (root / Path(self.argument).expanduser(),)
 
     def lacks(self, place: Path) -> str | None:
-        """Return what keeps `place` from being one of the layouts."""
+        """Return why `place` is not one of the layouts."""
         if not place.is_dir():
             return "no such folder"
         if (place / "images.txt").is_file():
@@ -133,7 +133,7 @@ class ImageFolder(Family):
         return Raw(classes=tuple(classes.values()), train=parts["1"], test=parts["0"])
 
     def _table(self, path: Path) -> dict[str, str]:
-        """Read lines of a number and a value."""
+        """Read a file of lines with a number and a value each."""
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -168,5 +168,5 @@ def _hidden(name: str) -> bool:
 
 
 def _validation(place: Path) -> str:
-    """Return what the folder of validation images is called."""
+    """Return the name of the folder of validation images."""
     return next((name for name in _VALIDATIONS if _folders(place / name)), _VALIDATION)

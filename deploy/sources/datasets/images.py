@@ -1,4 +1,4 @@
-"""torch data sets over a part: pixels in memory, taken a batch at a time, or files decoded one by one."""
+"""torch data sets of images: pixels in memory, processed a batch at a time, or files decoded one by one."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _HIGH_BYTES = [value >> 8 for value in range(1 << 16)]
 
 @dataclass(frozen=True, slots=True)
 class Normalise:
-    """Bring pixels to zero mean and unit variance: ``(pixel / 255 - mean) / std``, channel by channel.
+    """Normalise pixels to zero mean and unit variance: ``(pixel / 255 - mean) / std``, channel by channel.
 
     Parameters
     ----------
     mean, std : tuple of float
-        One a channel, of pixels scaled to [0, 1]; std above 0.
+        One for each channel, of pixels scaled to [0, 1]; std above 0.
     """
 
     mean: tuple[float, ...]
@@ -57,12 +57,12 @@ class Normalise:
 
 @dataclass(frozen=True, slots=True)
 class ShiftAndFlip:
-    """Random crop out of a black frame, and random mirroring; drawn for each image from torch's global generator.
+    """Random crop after padding with black, and random mirroring; drawn per image from torch's global generator.
 
     Parameters
     ----------
     pixels : int
-        Width of the frame on each side; the crop has the image's own size.
+        Padding on each side; the crop has the image's own size.
     flip : bool
         Mirror left and right with probability 1/2.
     """
@@ -75,7 +75,7 @@ class ShiftAndFlip:
         n, n_channels, height, width = images.shape
         top, left = torch.randint(2 * self.pixels + 1, (2, n)).numpy()
         mirrored = (torch.rand(n) < 0.5).numpy() if self.flip else np.zeros(n, dtype=bool)
-        # In NumPy: on batches this small, torch's threads cost more to wake than the copying takes.
+        # In NumPy: for batches this small, waking torch's threads costs more than the copying.
         framed = np.zeros((n, n_channels, height + 2 * self.pixels, width + 2 * self.pixels), dtype=np.float32)
         framed[:, :, self.pixels : self.pixels + height, self.pixels : self.pixels + width] = images.numpy()
         crops = sliding_window_view(framed, (height, width), axis=(2, 3))[np.arange(n), :, top, left]
@@ -84,20 +84,20 @@ class ShiftAndFlip:
 
 
 class MemoryImages(Dataset[tuple[Tensor, int]]):
-    """Images in memory as bytes; resized, augmented and normalised when they are taken, a whole batch at once.
+    """Images in memory as bytes; resized, augmented and normalised on access, a whole batch at once.
 
     Parameters
     ----------
     part : Pixels
-        What to hold.
+        The images.
     channels : {1, 3}
-        Grey is repeated three times; colour becomes grey by its luminance.
+        Grey is repeated three times; colour is converted to grey by its luminance.
     size : tuple of int
         (height, width) to resize to, bilinear with antialiasing.
     normalise : Normalise
         Applied last.
     augment : callable or None
-        From a batch of shape (n, channels, height, width) in [0, 1] to another one.
+        Maps a batch of shape (n, channels, height, width) in [0, 1] to another one.
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class MemoryImages(Dataset[tuple[Tensor, int]]):
         return images[0], int(labels[0])
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Take many at once; torch's DataLoader calls this by itself."""
+        """Return many examples at once; torch's DataLoader calls this by itself."""
         images, labels = self.batch(indices)
         return list(zip(images.unbind(), labels.tolist(), strict=True))
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Take many at once, already collated.
+        """Return many examples at once, already collated.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class MemoryImages(Dataset[tuple[Tensor, int]]):
         labels : Tensor of shape (n,), int64
         """
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        # index_select lays its result out channel by channel, whatever the order in memory of the whole.
+        # The result of index_select is laid out channel by channel, whatever the memory order of its input.
         images = self._images.index_select(0, chosen).to(torch.float32).div_(255)
         if images.shape[1] != self._channels:
             images = images.expand(-1, 3, -1, -1) if self._channels == 3 else _luminance(images)
@@ -149,17 +149,17 @@ class MemoryImages(Dataset[tuple[Tensor, int]]):
 
 
 class FileImages(Dataset[tuple[Tensor, int]]):
-    """Image files, decoded when they are taken, brought to a square of `size` pixels.
+    """Image files, decoded on access and resized to a square of `size` pixels.
 
     Parameters
     ----------
     part : Files
-        Which files.
+        The files.
     channels : {1, 3}
         Grey or colour.
     size : int
         Side of the square. Plain images: see `crop`. Augmented ones: a random area (8 % to 100 %, aspect 3/4 to 4/3) is
-        resized to the square and mirrored with probability 1/2, the numbers coming from torch's global generator.
+        resized to the square and mirrored with probability 1/2, drawn from torch's global generator.
     normalise : Normalise
         Applied last.
     crop : float or None, default=0.875
@@ -218,14 +218,14 @@ class FileImages(Dataset[tuple[Tensor, int]]):
                 converted = _in_bytes(image).convert(self._mode)
         except SourceError as error:
             raise SourceError(f"image {path} {error}") from error
-        except Exception as error:  # whatever PIL, its plugins and those who patch it (ultralytics) raise
+        except Exception as error:  # anything that PIL, its plugins or patches of it (ultralytics) raise
             raise SourceError(f"image {path} cannot be read ({cause(error)})") from error
         pixels: Tensor = self._transform(converted)
         return pixels
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
-    """Take the high byte of 16-bit pixels; PIL itself would make white of all above 255."""
+    """Take the high byte of 16-bit pixels; PIL itself would turn every value above 255 white."""
     if image.mode.startswith("I;16"):
         return image.convert("I").point(_HIGH_BYTES, "L")
     if image.mode in ("I", "F"):
@@ -278,6 +278,6 @@ def _normalise(means: Sequence[float], variances: Sequence[float]) -> Normalise:
 
 
 def _luminance(images: Tensor) -> Tensor:
-    """Weigh red, green and blue as ITU-R 601 does."""
+    """Convert to grey with the weights of ITU-R 601."""
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     return (images * weights).sum(1, keepdim=True)

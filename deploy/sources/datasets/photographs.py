@@ -1,4 +1,4 @@
-"""Data to restore: colour photographs that installed libraries ship, made smaller or noisy. Imports no torch."""
+"""Image-restoration data: colour photographs from installed libraries, made smaller or noisy. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FILES = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
-"""Every colour photograph of a camera in the two wheels; of the stereo pair one, as both show the same."""
+"""Every colour photograph taken by a camera in the two wheels; one of the stereo pair, as both show the same."""
 
 _TEST_FRACTION = 0.3  # two of the seven: one photograph says little
 
 
 class ToRestore(Family):
-    """Seven photographs; what a network is given is made from them as they are taken. Each is in one part only.
+    """Seven photographs, from which inputs are made on access. Each photograph is in one part only.
 
     A subclass says by which factor the network enlarges, and how strong the noise is.
     """
@@ -39,20 +39,20 @@ class ToRestore(Family):
     task = "restoration"
     wanted = "photographs of scikit-image and scikit-learn"
     side: ClassVar[int]
-    """Of the pieces that a network is given, where none is asked for."""
+    """Default side of the input patches."""
 
     @property
     def scale(self) -> int:
-        """Factor between the sides of what the network is given and of its target."""
+        """Side of the target over that of the input."""
         return 1
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the noise, of values in [0, 1]; 0 without noise."""
+        """Standard deviation of the noise, for values in [0, 1]; 0 without noise."""
         return 0.0
 
     def read(self, place: Path | None) -> Raw:  # noqa: ARG002  (embedded: there is no place)
-        """Read the photographs out of the libraries' folders."""
+        """Read the photographs from the libraries' folders."""
         from PIL import Image
 
         images = []
@@ -71,7 +71,7 @@ class ToRestore(Family):
 
 
 class SuperResolution(ToRestore):
-    """``super-resolution:SCALE``: the input is the target, made smaller by PIL's bicubic filter."""
+    """``super-resolution:SCALE``: the input is the target, downscaled by PIL's bicubic filter."""
 
     argument_form = "SCALE"
     hint = "write super-resolution:2, :3 or :4"
@@ -79,7 +79,7 @@ class SuperResolution(ToRestore):
 
     @property
     def scale(self) -> int:
-        """The number of the name."""
+        """The number in the name."""
         if self.argument not in ("2", "3", "4"):
             raise SourceError(f"data set {self.name!r}: the scale is 2, 3 or 4, got {self.argument!r}")
         return int(self.argument)
@@ -94,7 +94,7 @@ class Denoising(ToRestore):
 
     @property
     def sigma(self) -> float:
-        """The number of the name over 255."""
+        """The number in the name, divided by 255."""
         try:
             levels = float(self.argument)
         except ValueError:

@@ -1,4 +1,4 @@
-"""From raw images to what a network is given: size, channels, normalisation, augmentation."""
+"""Prepare raw images for a network: size, channels, normalisation, augmentation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std of torch
 def given_normalisation(
     wanted: Literal["train", "imagenet", "none"] | Normalisation, channels: int
 ) -> tuple[Normalise, str] | None:
-    """Return a normalisation that does not depend on the training images, and where it is from; None for "train".
+    """Return a normalisation that is independent of the training images, and its source; None for "train".
 
     Raises
     ------
@@ -59,9 +59,9 @@ class Preparation:
     Parameters
     ----------
     spec : DataSpec
-        What was asked for.
+        The specification.
     family : Family
-        What the data set is by itself.
+        The data set.
     train : Pixels or Files
         The training images, whose statistics may be needed.
 
@@ -135,7 +135,7 @@ class Preparation:
 
 
 def _colour(channels: int, own: int | None) -> str:
-    """Say what becomes of colour; `own` is that of images in memory."""
+    """Describe the colour conversion; `own` is the number of channels of images in memory."""
     if own is None:
         return "read as colour, grey repeated" if channels == 3 else "read as grey"
     if own == channels:

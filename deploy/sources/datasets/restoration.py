@@ -1,4 +1,4 @@
-"""torch data sets over photographs: pieces of them as targets, and the same pieces made worse as inputs."""
+"""torch data sets for image restoration: patches of photographs as targets, degraded patches as inputs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["PhotographPieces", "Pieces", "RestorationPreparation"]
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """How pieces of photographs become inputs and targets.
+    """How patches of photographs become inputs and targets.
 
     Parameters
     ----------
     channels : {1, 3}
         Grey is the luminance.
     side : int
-        Of the inputs; targets have ``scale * side``.
+        Side of the inputs; that of the targets is ``scale * side``.
     scale : int
-        1, or the factor that PIL's bicubic filter makes the input smaller by.
+        1, or the factor by which PIL's bicubic filter downscales the input.
     sigma : float
-        Standard deviation of white Gaussian noise on the input, of values in [0, 1].
+        Standard deviation of white Gaussian noise on the input, for values in [0, 1].
     normalise : Normalise
-        Of the input alone, applied last; targets stay in [0, 1].
+        Applied to the input alone, last; targets stay in [0, 1].
     """
 
     channels: int
@@ -51,21 +51,21 @@ class Pieces:
 
 
 class PhotographPieces(Dataset[tuple[Tensor, Tensor]]):
-    """Pieces of photographs, with what they were made from.
+    """Pairs of a degraded patch and the patch that it was made from.
 
-    Plain: tiles side by side that do not overlap, from the upper left corner, what is left over at the right and
-    below left out. Their noise is drawn from the seed, the photograph's name and the tile: it is the same each time.
-    Augmented: item for item as many pieces of the same photographs, cut out anywhere and mirrored in each direction
+    Plain: adjacent tiles that do not overlap, from the upper left corner; the remainder at the right and bottom is
+    left out. Their noise is drawn from the seed, the photograph's name and the tile: it is the same each time.
+    Augmented: each item is a patch of the same photograph as its tile, cut out anywhere and mirrored in each direction
     with probability 1/2; these numbers and the noise come from torch's global generator, anew each time.
 
     Parameters
     ----------
     part : Photographs
-        Which photographs.
+        The photographs.
     pieces : Pieces
-        What is made of them.
+        How patches become inputs and targets.
     seed : int
-        Of the noise of plain pieces.
+        Seed of the noise of plain patches.
     augment : bool
         See above.
 
@@ -103,12 +103,12 @@ class PhotographPieces(Dataset[tuple[Tensor, Tensor]]):
         return images[0], targets[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Take many at once; torch's DataLoader calls this by itself."""
+        """Return many examples at once; torch's DataLoader calls this by itself."""
         images, targets = self.batch(indices)
         return list(zip(images.unbind(), targets.unbind(), strict=True))
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Take many at once, already collated.
+        """Return many examples at once, already collated.
 
         Returns
         -------
@@ -154,11 +154,11 @@ class RestorationPreparation:
     Parameters
     ----------
     spec : DataSpec
-        What was asked for.
+        The specification.
     family : ToRestore
-        How photographs are made worse.
+        How photographs are degraded.
     train : Photographs
-        Those to train on, whose statistics may be needed.
+        The training photographs, whose statistics may be needed.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def _in_channels(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], channel
 
 
 def _smaller(piece: Tensor, side: int) -> Tensor:
-    """Shrink bytes of shape (channels, height, width) to a square."""
+    """Downscale bytes of shape (channels, height, width) to a square."""
     from PIL import Image
 
     grey = piece.shape[0] == 1

@@ -1,4 +1,4 @@
-"""Seeded, stratified choices of images: which go to validation, which to test, which into a smaller subset."""
+"""Seeded, stratified choices of images: for validation, for test, or for a smaller subset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Draw(IntEnum):
-    """What a choice is for; each has random numbers of its own, so that one does not move when another changes."""
+    """What a choice is for; each has its own random numbers, so that one does not change with another."""
 
     TEST = 1
     VALIDATION = 2
@@ -27,7 +27,7 @@ class Draw(IntEnum):
 def stratified(
     labels: Indices, n: int, *, seed: int, draw: Draw, leave: int = 0, at_least: int = 0
 ) -> tuple[Indices, Indices]:
-    """Choose `n` positions so that the classes have the shares they have in `labels` (largest remainder).
+    """Choose `n` positions so that the classes keep their shares in `labels` (largest remainder).
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def stratified(
     draw : Draw
         What the choice is for.
     leave, at_least : int
-        Images of each class that are not chosen, or chosen, at least.
+        Least number of images of each class that are not chosen, or chosen.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def stratified(
     Raises
     ------
     ValueError
-        `n` cannot be had under these bounds.
+        `n` images cannot be chosen within these bounds.
     """
     classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     low, high = np.full_like(counts, at_least), counts - leave
@@ -78,5 +78,5 @@ def stratified(
 
 
 def indices_sha256(indices: Indices) -> str:
-    """Hash positions in their order (as little-endian int64)."""
+    """Hash positions, in order (as little-endian int64)."""
     return hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""A data set in two sentences: how it is divided, and what is done to its images before a network gets them."""
+"""Describe a data set in two sentences: how it is split, and how its images are prepared for a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["division_sentence", "preparation_sentence"]
 
 
 def division_sentence(data: DataSource) -> str:
-    """Say how many images are trained on, chosen by and reported on."""
+    """Say how many images are for training, validation and test."""
     sizes = {name: part["n_images"] for name, part in data.provenance["division"].items()}
     classes = f" in {data.n_classes} classes" if data.n_classes else ""
     kind = "images" if data.task == "classification" else "photographs"
@@ -22,7 +22,7 @@ def division_sentence(data: DataSource) -> str:
 
 
 def preparation_sentence(data: DataSource) -> str:
-    """Say what is done to each image: size, what is cut away, colour, normalisation."""
+    """Say how each image is prepared: size, cropping, colour, normalisation."""
     how, (_, height, width) = data.provenance["preprocessing"], data.input_shape
     parts = [f"{height} x {width} pixels"]
     parts += [f"{how[key]}" for key in ("input", "resize", "colour") if key in how]

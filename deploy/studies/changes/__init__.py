@@ -1,6 +1,6 @@
-"""How well changes of level are found in histories of results: simulated ones, whose steps are known.
+"""Study of how well changes of level are found in simulated histories, whose steps are known.
 
-`histories` makes them, `finders` are who looks, `study` counts what they find.
+`histories` simulates them, `finders` are the methods compared, `study` counts what they find.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Who looks for changes in a history: ours, ruptures alone, Apache Otava, and the rule of two points."""
+"""Change finders to compare: ours, ruptures alone, Apache Otava, and the two-point rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploy.errors import DeployError
 __all__ = ["SMALLEST", "Finder", "finders"]
 
 Finder = Callable[[Sequence[Sequence[float]]], list[list[int]]]
-"""From histories to the places of the first commits after a change."""
+"""Maps histories to the indices of the first commits after each change."""
 
 SMALLEST = 0.02
 _TIMEOUT_S = 3600.0
@@ -28,11 +28,11 @@ asked = json.load(sys.stdin)
 print(json.dumps([[int(one.index) for one in compute_change_points(values, **asked["options"])[0]]
                   for values in asked["histories"]]))
 """
-"""Otava wants its own versions of numpy and scipy: it runs in an environment of its own."""
+"""Otava needs its own versions of numpy and scipy, so it runs in a separate environment."""
 
 
 def finders(otava: str | None = None) -> dict[str, Finder]:
-    """Return all of them by name; Otava's need the path of a Python that has it."""
+    """Return all finders by name; those of Otava need the path of a Python that has it."""
     found: dict[str, Finder] = {
         "ours": _ours,
         "ruptures alone: least squares": partial(_each, _least_squares),
@@ -55,7 +55,7 @@ def _each(find: Callable[[Values], list[int]], histories: Sequence[Sequence[floa
 
 
 def _least_squares(logs: Values) -> list[int]:
-    """Cut by the penalty of Schwarz's criterion, with the two parameters of a cut and a margin for the search."""
+    """Cut with the penalty of Schwarz's criterion: two parameters per cut and a margin for the search."""
     finder = ruptures.KernelCPD(kernel="linear", min_size=FEWEST).fit((logs / noise_of(logs)).reshape(-1, 1))
     return list(finder.predict(pen=3 * math.log(len(logs))))[:-1]
 
@@ -66,7 +66,7 @@ def _absolute(logs: Values) -> list[int]:
 
 
 def _two_points(logs: Values) -> list[int]:
-    """Flag a commit that differs from the one before: what a threshold on stored results does."""
+    """Flag a commit that differs from the one before, as a threshold on stored results does."""
     return [int(at) + 1 for at in np.flatnonzero(np.abs(np.diff(logs)) > math.log(1.04))]
 
 

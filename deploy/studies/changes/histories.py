@@ -1,4 +1,4 @@
-"""Simulated histories of a latency, one value a commit, with the commits at which its level changes."""
+"""Simulated latency histories, one value per commit, with the commits at which the level changes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class History:
     Parameters
     ----------
     values : tuple of float
-        Nanoseconds, one a commit.
+        Nanoseconds, one per commit.
     steps : tuple of int
-        Places of the first value at each new level.
+        Indices of the first value at each new level.
     """
 
     values: tuple[float, ...]
@@ -40,9 +40,9 @@ class Case:
     Parameters
     ----------
     name : str
-        In the table.
+        Name in the table.
     noise : str
-        One of those below.
+        Name of a kind of noise, see below.
     steps : str
         ``"none"``, ``"one"``, ``"two"``, or ``"back"``: a step that is undone ten commits later.
     """
@@ -73,12 +73,12 @@ def _uneven(n: int, draw: _Generator) -> _Values:
 
 
 def _drift(n: int, draw: _Generator) -> _Values:
-    """2 % up or down over the whole history, by and by."""
+    """2 % up or down over the whole history, gradually."""
     return _normal(n, draw) + np.linspace(0, draw.choice([-1, 1]) * 0.02, n)
 
 
 def _correlated(n: int, draw: _Generator) -> _Values:
-    """Each value keeps half of what the one before was off."""
+    """Each value keeps half of the deviation of the one before."""
     values = draw.standard_normal(n)
     for at in range(1, n):
         values[at] = 0.5 * values[at - 1] + np.sqrt(0.75) * values[at]
@@ -116,13 +116,13 @@ def simulated(case: Case, draw: np.random.Generator, *, n: int = 60, size: float
     case : Case
         Its kind.
     draw : numpy.random.Generator
-        Source of chance.
+        Random generator.
     n : int, default=60
-        Commits.
+        Number of commits.
     size : float, default=0.05
-        Of a step, as a share of the level.
+        Size of a step, as a share of the level.
     nearest : int, default=3
-        Commits between a single step and either end, at least.
+        Minimum number of commits between a single step and either end.
     """
     noise = _NOISES[case.noise](n, draw)
     up = draw.choice([-1, 1]) * np.log1p(size)

@@ -1,6 +1,6 @@
 """How often a finder is right: ``python -m deploy.studies.changes.study --otava PYTHON --markdown docs/ci/history.md``.
 
-The constants of `deploy.ci.history.steps` were chosen on the histories of `TUNED_ON`; the table is of other ones.
+The constants of `deploy.ci.history.steps` were tuned on the histories of `TUNED_ON`; the table uses others.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from deploy.studies.changes.histories import CASES, Case, History, simulated
 __all__ = ["BLOCK", "TUNED_ON", "Rates", "histories", "main", "rates"]
 
 BLOCK = "changes"
-"""Name of the place between whose marks a page receives the table."""
+"""Name of the block of a page that receives the table."""
 TUNED_ON = 1
 _SHOWN_OF = 2
 _NEAR = 3
-"""Commits between a step and the change that is said to be it, at most."""
+"""Maximum number of commits between a step and the change that matches it."""
 _LONGEST = 30
-"""Commits that a step is waited for."""
+"""Maximum number of commits to wait for a step to be reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one finder did with the histories of one case.
+    """Rates of one finder on the histories of one case.
 
     Parameters
     ----------
     found : float or None
-        Share of the steps with a change within three commits; None where there are no steps.
+        Share of the steps with a change within three commits; None if there are no steps.
     wrong : float
-        Share of the histories in which a change was reported that is none.
+        Share of the histories with a false change.
     """
 
     found: float | None
@@ -52,7 +52,7 @@ class Rates:
 
 
 def histories(case: Case, count: int, seed: int, *, n: int = 60) -> list[History]:
-    """Draw histories: those of each case and seed are others."""
+    """Draw histories, different for each case and seed."""
     return [
         simulated(case, np.random.default_rng([seed, crc32(case.name.encode()), number]), n=n)
         for number in range(count)
@@ -60,7 +60,7 @@ def histories(case: Case, count: int, seed: int, *, n: int = 60) -> list[History
 
 
 def rates(finder: Finder, drawn: Sequence[History]) -> Rates:
-    """Count what a finder reports."""
+    """Return how often a finder is right and wrong."""
     reported = finder([one.values for one in drawn])
     steps = found = wrong = 0
     for history, changes in zip(drawn, reported, strict=True):
@@ -93,7 +93,7 @@ def _table(named: dict[str, Finder], count: int, n: int) -> Table:
 
 
 def _delays(count: int) -> Table:
-    """Show how many commits after a step it is reported, by how many there were before it."""
+    """Tabulate how many commits after a step it is reported, by the number of commits before it."""
     rows = []
     for before in (8, 12, 20, 40):
         waited = []

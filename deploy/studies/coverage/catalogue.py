@@ -13,7 +13,7 @@ __all__ = ["OPTIONAL_SET", "SETS", "entries"]
 
 SETS = ("torchvision", "segmentation", "detection", "video", "flow", "timm", "libraries")
 OPTIONAL_SET = "libraries"
-"""What needs more than the ``prune`` extra; taken only where it is asked for by name."""
+"""Needs more than the ``prune`` extra; included only if requested by name."""
 
 
 @cache

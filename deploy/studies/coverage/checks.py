@@ -1,4 +1,4 @@
-"""What every pruned network has to pass, whoever pruned it: it runs, it is smaller, and three runtimes agree on it."""
+"""Checks that every pruned network has to pass: it runs, it is smaller, and three runtimes agree on it."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ _IMAGE = (3, 120, 140)
 
 
 class WrongAnswerError(Exception):
-    """Two answers that must agree do not."""
+    """Two outputs that must agree do not."""
 
 
 class UntrainedError(DeployError):
-    """A training step is none."""
+    """A training step had no valid effect."""
 
 
 def cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, int]:
-    """Count multiply-accumulates of one call, as torch's own counter does, and elements of the parameters.
+    """Count the multiply-accumulates of one call with torch's own counter, and the elements of the parameters.
 
-    Attention is taken apart into its matrix products first: its fused kernels are not counted otherwise.
+    Attention is first decomposed into its matrix products, since the counter misses fused kernels.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     counter = FlopCounterMode(display=False)
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        for parameter in trained:  # the counter follows gradients through modules, and fails on an expanded parameter
+        for parameter in trained:  # the counter tracks gradients through modules and fails on an expanded parameter
             parameter.requires_grad_(False)
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             network(*inputs)
@@ -81,14 +81,14 @@ def export(network: nn.Module, inputs: tuple[Tensor, ...], path: Path, *, free_b
 def runtime_error(runtime: str, path: Path, network: nn.Module, inputs: tuple[Tensor, ...], clock: Clock) -> float:
     """Compare a runtime in fp32 with torch: the largest error as a share of the output's range.
 
-    A file with a free batch is run at that of the inputs and at another one.
+    A file with a free batch is run at the batch of the inputs and at another one.
 
     Raises
     ------
     BackendError
-        It cannot compile or run the file.
+        The runtime cannot compile or run the file.
     ExportError
-        Outputs have other shapes, or torch's own answers are not finite.
+        Outputs have other shapes, or torch's own outputs are not finite.
     """
     with clock.measure(runtime):
         agreement = compare_with_torch(path, network, inputs, backend=runtime)
@@ -96,12 +96,12 @@ def runtime_error(runtime: str, path: Path, network: nn.Module, inputs: tuple[Te
 
 
 def require(runtime: str, error: float, tolerance: float) -> None:
-    """Refuse a runtime's answers that are further from torch's than rounding.
+    """Refuse outputs of a runtime that differ from torch's by more than rounding.
 
     Raises
     ------
     WrongAnswerError
-        `error` is above `tolerance`, or no number.
+        `error` is above `tolerance`, or NaN.
     """
     if not error <= tolerance:
         raise WrongAnswerError(f"{runtime} differs from torch by {error:.1e} of the output's range")
@@ -113,7 +113,7 @@ def compare_outputs(wanted: Sequence[Tensor], got: Sequence[Array]) -> float:
     Raises
     ------
     WrongAnswerError
-        There are others, or they are further apart than rounding.
+        Their number or shapes differ, or they differ by more than rounding.
     """
     shapes = [tuple(item.shape) for item in wanted], [tuple(item.shape) for item in got]
     if shapes[0] != shapes[1]:
@@ -142,7 +142,7 @@ def training_step(network: nn.Module, inputs: tuple[Tensor, ...]) -> float:
         Loss or gradients are not finite, or no weight changed.
     """
     free = batched_inputs(inputs)
-    if free and inputs[free[0]].shape[0] == 1:  # BatchNorm trains on two examples at least, which differ
+    if free and inputs[free[0]].shape[0] == 1:  # BatchNorm needs at least two different examples to train
         inputs = tuple(torch.cat([x, x.flip(-1)]) if place in free else x for place, x in enumerate(inputs))
     network.train()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -170,12 +170,12 @@ def compare_detectors(masked: Any, compact: Any, *, seed: int) -> int:
     Returns
     -------
     int
-        Boxes that both gave.
+        Number of boxes that both returned.
 
     Raises
     ------
     WrongAnswerError
-        They gave other boxes, or none at all.
+        They returned different boxes, or none at all.
     """
     generator = torch.Generator().manual_seed(seed)
     images = [torch.rand(_IMAGE, generator=generator, dtype=torch.float64) for _ in range(2)]

@@ -1,7 +1,6 @@
-"""One network under one engine, in this process: ``python -m deploy.studies.coverage.child JOB ROW EVENTS``.
+"""Run one network with one engine: ``python -m deploy.studies.coverage.child JOB ROW EVENTS``.
 
-Its row appears whole or not at all. Where it cannot write one (killed, out of memory), the parent does, from
-the events.
+Its row is written atomically. If it cannot write one (killed, out of memory), the parent does, from the events.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ _ENGINES = {"ours": ours.prune, "torch-pruning": tp.prune}
 
 
 class _RefusedError(DeployError):
-    """The pruned network does not do what was asked."""
+    """The pruned network does not meet the request."""
 
 
 def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
-    """Build, prune, prove, export and run one network; whatever goes wrong is in the row.
+    """Build, prune, prove, export and run one network; any failure is in the row.
 
     Parameters
     ----------
     job : CoverageJob
         What to do.
     clock : Clock
-        Where phases are timed.
+        Clock that times the phases.
     """
     facts: dict[str, Any] = {}
     outcome: Outcome = "ok"
@@ -55,7 +54,7 @@ def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
             _run(job, facts, clock, Path(folder))
     except checks.WrongAnswerError as error:
         outcome, reason = "wrong", str(error)
-    except Exception as error:  # noqa: BLE001 - whatever a network or a library raises is its row
+    except Exception as error:  # noqa: BLE001 - any error of a network or a library becomes its row
         outcome = "refused" if job.engine == "ours" and isinstance(error, REFUSALS) else "failed"
         reason = reason_of(error)
     return CoverageRow(
@@ -97,7 +96,7 @@ def _serve(
     clock: Clock,
     tolerance: float,
 ) -> None:
-    """Export and run with a free batch; with that of the inputs where the unpruned network does no other either."""
+    """Export and run with a free batch, or with that of the inputs if the unpruned network supports no other."""
     for free_batch in (True, False):
         facts["free_batch"] = free_batch
         step = "free batch" if free_batch else "onnx"
@@ -120,14 +119,14 @@ def _serve(
 def _train(
     network: nn.Module, compact: nn.Module, inputs: tuple[Tensor, ...], facts: dict[str, Any], clock: Clock
 ) -> None:
-    """Train the pruned network one step; the unpruned one tells whether it can be."""
+    """Train the pruned network one step; a failure that the unpruned one shares is only noted."""
     with clock.measure("training step"):
         try:
             facts["loss"] = checks.training_step(compact, inputs)
         except Exception:
             try:
                 checks.training_step(network, inputs)
-            except Exception as dense:  # noqa: BLE001 - the answer is its text
+            except Exception as dense:  # noqa: BLE001 - its message is the answer
                 facts["beside"] = (*facts.get("beside", ()), f"training step: {reason_of(dense)}")
                 return
             raise
@@ -142,7 +141,7 @@ def _dense(
     clock: Clock,
     tolerance: float,
 ) -> str:
-    """Take the unpruned network to the step at which the pruned one stopped."""
+    """Return why the unpruned network fails at the step where the pruned one stopped; empty if it does not."""
     phase = clock.phase
     try:
         with clock.measure("dense"):
@@ -150,7 +149,7 @@ def _dense(
         if step not in RUNTIMES:
             return ""
         apart = checks.runtime_error(step, path, network, inputs, clock)
-    except Exception as error:  # noqa: BLE001 - the answer is its text
+    except Exception as error:  # noqa: BLE001 - its message is the answer
         return reason_of(error)
     finally:
         clock.phase = phase
@@ -158,7 +157,7 @@ def _dense(
 
 
 def main(arguments: list[str]) -> None:
-    """Do the job that the first file describes; write the row into the second, and events into the third."""
+    """Run the job that the first file describes; write the row to the second and events to the third."""
     job_file, row_file, events = map(Path, arguments)
     job = CoverageJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     warnings.simplefilter("ignore")
@@ -170,5 +169,5 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    with printable_streams():  # into its log
+    with printable_streams():  # for its log
         main(sys.argv[1:])

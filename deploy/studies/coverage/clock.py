@@ -1,4 +1,4 @@
-"""How long each phase of a child takes; its events show the parent in which phase a killed child was."""
+"""Time the phases of a child; its events tell the parent in which phase a killed child was."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Clock", "last_event"]
 
 
 class Clock:
-    """Wall time of phases, and a file with one line a phase.
+    """Wall time of phases, and a file with one line per phase.
 
     Parameters
     ----------
     events : Path
-        Lines of JSON are appended to it.
+        File that JSON lines are appended to.
     """
 
     def __init__(self, events: Path) -> None:
@@ -34,7 +34,7 @@ class Clock:
         phase : str
             Its name.
         limited : bool, default=False
-            This block has a limit of its own, which the parent knows and keeps.
+            This block has its own time limit, which the parent enforces.
         """
         self.phase = phase
         self._say(limited=limited)
@@ -52,7 +52,7 @@ class Clock:
 
 
 def last_event(events: Path) -> tuple[str, float | None]:
-    """Return the phase that was begun last, and since when a limit of its own runs (seconds since the epoch)."""
+    """Return the last phase, and when its own time limit started (seconds since the epoch), if it has one."""
     if not events.is_file():
         return "start", None
     lines = [line for line in events.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

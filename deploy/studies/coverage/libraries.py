@@ -1,6 +1,6 @@
-"""Networks of other libraries, built from their own configurations with random weights: nothing is downloaded.
+"""Networks of other libraries, built from their own configurations with random weights; nothing is downloaded.
 
-The libraries are an optional part; whoever asks for a network of one that is missing is told which extra has it.
+The libraries are optional; asking for a network of a missing one names the extra to install.
 """
 
 from __future__ import annotations
@@ -55,4 +55,4 @@ MAKERS: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
     "torchaudio": _torchaudio,
     "open-clip-torch": _open_clip,
 }
-"""A function of a network's name and options for each package that the ``libraries`` extra installs."""
+"""For each package of the ``libraries`` extra, a function of the network's name and options."""

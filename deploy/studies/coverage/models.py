@@ -1,4 +1,4 @@
-"""A network of the list: built by its library, wrapped where it takes no tensors, with weights that matter."""
+"""Build a network of the list, wrapped if it does not take tensors, with weights that all affect its output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FLOW_UPDATES = 2
 
 
 class FlowCore(nn.Module):
-    """An optical flow network with a fixed number of updates; gives the last flow only."""
+    """An optical flow network with a fixed number of updates that returns only the last flow."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FlowCore(nn.Module):
 
 
 class KeywordCore(nn.Module):
-    """A network that takes its inputs by keyword; this takes them by position."""
+    """Wraps a network with keyword inputs to take them by position."""
 
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class KeywordCore(nn.Module):
         self.names = tuple(names)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Hand each input to the network under its name."""
+        """Pass each input to the network by its name."""
         return self.network(**dict(zip(self.names, inputs, strict=True)))
 
 
@@ -68,10 +68,10 @@ def _draw(listed: ListedInput, generator: torch.Generator) -> Tensor:
 
 
 def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
-    """Make the network in evaluation mode, with seeded weights with which its output depends on every layer.
+    """Build the network in evaluation mode, with seeded weights that make its output depend on every layer.
 
-    Initial weights as they come would make every comparison of outputs say nothing: zero-initialised scales switch
-    branches off, and unit norms hide which statistics belong to which channel.
+    The default initial weights would make comparisons of outputs meaningless: zero-initialised scales switch branches
+    off, and unit norms hide which statistics belong to which channel.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
 
 
 def fresh(entry: ListedNetwork, *, seed: int) -> nn.Module:
-    """Make the network in evaluation mode as its library makes it; it has not run yet.
+    """Build the network in evaluation mode as its library makes it; it has not been run.
 
     Raises
     ------

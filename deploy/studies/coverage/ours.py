@@ -1,4 +1,4 @@
-"""A network pruned by this project's engine, step by step, each step timed."""
+"""Prune a network with this project's engine, timing each step."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prune(
     facts: dict[str, Any],
     clock: Clock,
 ) -> nn.Module:
-    """Prune by L1 norm, prove the result, and put each result into `facts` as it becomes known.
+    """Prune by L1 norm, prove the result, and add each fact to `facts` as it becomes known.
 
     Raises
     ------
@@ -98,10 +98,10 @@ def prune(
 
 
 def plan_l1(network: nn.Module, graph: Graph, settings: CoverageSettings) -> tuple[PruningPlan, tuple[str, ...]]:
-    """Remove the same share of the units of every group that has filters to rank, those of smallest L1 norm.
+    """Remove the units of smallest L1 norm, the same share from every group that has filters to rank.
 
-    As `pruners.base.Method.prune` does for a target, groups that stand in the way of the network's own class are left
-    whole where enough is saved without them.
+    As in `pruners.base.Method.prune`, groups that prevent the network from keeping its own class are left whole if
+    enough is saved without them.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def plan_l1(network: nn.Module, graph: Graph, settings: CoverageSettings) -> tup
     Raises
     ------
     NothingToPruneError
-        Every group is fixed; the message gives the commonest reason.
+        Every group is fixed; the message gives the most common reason.
     """
     free = [group for group in graph.groups if group.prunable]
     if not free:
@@ -139,7 +139,7 @@ def plan_l1(network: nn.Module, graph: Graph, settings: CoverageSettings) -> tup
 
 
 def commonest_reason(graph: Graph) -> str:
-    """Return why most of the fixed units are fixed; empty where all groups are free."""
+    """Return the most common reason why units are fixed; empty if all groups are free."""
     weight: dict[str, int] = {}
     for group in graph.groups:
         if group.fixed:
@@ -156,7 +156,7 @@ def _inexact(graph: Graph, plan: PruningPlan) -> str:
 
 @contextmanager
 def _export_time() -> Iterator[list[float]]:
-    """Add up the seconds that are spent inside torch.export."""
+    """Measure the seconds spent inside torch.export."""
     seconds, export = [0.0], torch.export.export
 
     def timed(*args: Any, **kwargs: Any) -> Any:

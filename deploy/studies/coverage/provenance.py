@@ -1,4 +1,4 @@
-"""What a row depends on: versions of libraries, and our own files that take part in it."""
+"""What a row depends on: library versions, and the source files of ours that contribute to it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _OWN: dict[str, tuple[str, ...]] = {
     "torch-pruning": ("deploy/studies/coverage/tp.py",),
 }
 PATTERNS = tuple(dict.fromkeys([*_SHARED, *(pattern for own in _OWN.values() for pattern in own)]))
-"""All of them, for any engine; relative to `ROOT`."""
+"""Patterns of these files for all engines, relative to `ROOT`."""
 _LIBRARIES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
 
 
 @cache
 def source_hash(engine: Engine) -> str:
-    """Hash our own files on which the rows of `engine` depend; the other library's rows do not depend on our engine."""
+    """Hash our files that the rows of `engine` depend on; rows of the other library do not depend on our engine."""
     digest = hashlib.sha256()
     for path in sorted(_files((*_SHARED, *_OWN[engine]))):
         digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
@@ -54,13 +54,13 @@ def _files(patterns: Iterable[str]) -> set[Path]:
 
 @cache
 def library_versions(engine: Engine) -> dict[str, str]:
-    """Return the versions of the libraries on which the rows of `engine` depend; empty text for what is missing."""
+    """Return the versions of the libraries that the rows of `engine` depend on; empty for a missing one."""
     names = (*_LIBRARIES, "torch-pruning") if engine == "torch-pruning" else _LIBRARIES
     return {name: library_version(name) for name in names}
 
 
 def library_version(name: str) -> str:
-    """Return the version of an installed package; empty text where it is missing."""
+    """Return the version of a package; empty if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

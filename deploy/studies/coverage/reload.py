@@ -1,4 +1,4 @@
-"""A pruned network rebuilt in a fresh process from original code, plan and weights."""
+"""Rebuild a pruned network in a fresh process from original code, plan and weights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pruners.plan import PruningPlan
 __all__ = ["reloaded_outputs"]
 
 _TIMEOUT_S = 3600.0
-"""The row's own limit of time ends it before."""
+"""Upper bound; the row's own time limit ends it earlier."""
 
 
 def reloaded_outputs(entry: ListedNetwork, settings: CoverageSettings, plan: Path, weights: Path) -> list[Array]:
-    """Rebuild a network of the list in a process of its own, which has never run it, and run it on the row's inputs.
+    """Rebuild a network of the list in a fresh process, and run it on the row's inputs.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def reloaded_outputs(entry: ListedNetwork, settings: CoverageSettings, plan: Pat
     Raises
     ------
     WorkerError
-        What was raised there.
+        An error was raised there.
     """
     question: Message = {
         "entry": entry.model_dump_json(),
@@ -49,7 +49,7 @@ def reloaded_outputs(entry: ListedNetwork, settings: CoverageSettings, plan: Pat
 def _reload(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
     entry = ListedNetwork.model_validate_json(question["entry"])
     settings = CoverageSettings.model_validate_json(question["settings"])
-    # Other weights than those that were pruned: whatever matters has to come from the file.
+    # Different initial weights: everything that matters has to come from the file.
     network = fresh(entry, seed=settings.seed + 3)
     compact = load(network, PruningPlan.load(Path(question["plan"])), Path(question["weights"]))
     outputs = outputs_of(compact, NetworkCall(inputs_of(entry, seed=settings.seed + 2)))

@@ -1,4 +1,4 @@
-"""The records of the coverage study: what is asked of one network, and what came out."""
+"""Records of the coverage study: the job of one network, and its result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 Engine: TypeAlias = Literal["ours", "torch-pruning"]
 Outcome: TypeAlias = Literal["ok", "refused", "wrong", "failed"]
 RUNTIMES = ("ort", "openvino")
-"""What every network is exported for and run on."""
+"""Runtimes that every network is exported for and run on."""
 
 
 class ListedInput(Record):
@@ -36,9 +36,9 @@ class ListedInput(Record):
     shape : tuple of int
         Batch axis first.
     below : int, optional
-        Whole numbers from 0 to this one, exclusive, such as token ids; default: normal numbers.
+        Random integers from 0 to this one, exclusive, such as token ids; default: normally distributed numbers.
     value : int, optional
-        The same whole number everywhere, such as the 1 of an attention mask or a length.
+        One integer for all elements, such as the 1 of an attention mask or a length.
     """
 
     shape: tuple[PositiveInt, ...]
@@ -52,7 +52,7 @@ class ListedNetwork(Record):
     Parameters
     ----------
     set : str
-        The part of the list that it belongs to.
+        Part of the list that it belongs to.
     name : str
         Its name there.
     maker : str
@@ -61,9 +61,9 @@ class ListedNetwork(Record):
     options : dict
         Keyword arguments of the maker.
     wrapper : {"", "detector", "flow"}
-        What makes it a function of tensors, see `deploy.studies.coverage.models`.
+        Wrapper that makes it a function of tensors, see `deploy.studies.coverage.models`.
     inputs : tuple of tuple of int, or dict of str to ListedInput
-        Shapes of images that are handed over by position, batch axis first; or inputs by keyword.
+        Shapes of images passed by position, batch axis first; or inputs by keyword.
     millions : float
         Parameters in millions; small networks are run first.
     """
@@ -85,18 +85,18 @@ class ListedNetwork(Record):
 
 
 class CoverageSettings(Record):
-    """The same for all networks and both engines.
+    """Settings shared by all networks and both engines.
 
     Parameters
     ----------
     ratio : float
-        Share of the units of each group that is removed.
+        Share of the units of each group to remove.
     least_saved : float
-        Share of the multiply-accumulates that has to be gone for ``"ok"``.
+        Share of the multiply-accumulates that has to be removed for ``"ok"``.
     tolerance : float
-        Largest error of a runtime that counts as the same answer, as a share of the output's range.
+        Largest error of a runtime that counts as agreement, as a share of the output's range.
     seed : int
-        Of weights and inputs.
+        Seed of weights and inputs.
     """
 
     ratio: float = 0.3
@@ -106,7 +106,7 @@ class CoverageSettings(Record):
 
 
 class Limits(Record):
-    """What ends a network's process; a limit that was not passed is not part of the answer.
+    """Limits of a network's process; a limit that was not exceeded is not part of the result.
 
     Parameters
     ----------
@@ -124,14 +124,14 @@ class Limits(Record):
 
 
 class CoverageJob(Record):
-    """One network under one engine.
+    """One network pruned by one engine.
 
     Parameters
     ----------
     source : str
-        Hash of the files of ours on which the answer depends, see `deploy.studies.coverage.provenance`.
+        Hash of our files that the result depends on, see `deploy.studies.coverage.provenance`.
     versions : dict of str to str
-        Of the libraries on which it depends.
+        Versions of the libraries that it depends on.
     """
 
     entry: ListedNetwork
@@ -143,7 +143,7 @@ class CoverageJob(Record):
 
     @property
     def key(self) -> str:
-        """Hash of everything but the limits: another value means that the answer may be another one."""
+        """Hash of everything but the limits; a different value means that the result may differ."""
         answers = self.model_dump(mode="json", exclude={"limits"})
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
@@ -154,17 +154,17 @@ class CoverageJob(Record):
 
 
 class CoverageRow(Record):
-    """The outcome of one network under one engine; what was not reached is None.
+    """Result of one network with one engine; fields of steps not reached are None.
 
     Parameters
     ----------
     outcome : {"ok", "refused", "wrong", "failed"}
-        ``"wrong"``: two answers that must agree do not. ``"refused"``: no pruned network was handed out, or not one
-        that does what was asked, and `reason` says why. ``"failed"``: a crash, or a limit of time or memory.
+        ``"wrong"``: two outputs that must agree do not. ``"refused"``: no pruned network was returned, or not one that
+        meets the request, and `reason` says why. ``"failed"``: a crash, or a limit of time or memory.
     phase : str
-        The last phase that was begun.
+        The last phase that was started.
     limited : bool
-        A limit ended it: with other limits the answer may be another one.
+        Whether a limit ended it; with other limits the result may differ.
     attempt : str
         How the other library was called: ``"plain"`` or ``"hints"``.
     form : str
@@ -172,45 +172,45 @@ class CoverageRow(Record):
     groups, pruned_groups : int
         Groups of channels, and those that lost units.
     units, removed_units : int
-        Over all groups, fixed ones included.
+        Units and removed units over all groups, fixed ones included.
     removed_channels : int
         Output channels of the layers that make them.
     left_whole : tuple of str
-        Groups that were left whole so that the network keeps its own class.
+        Groups left whole so that the network keeps its own class.
     fixed : str
-        Why most of the units that may not be pruned may not; empty where all may.
+        The most common reason why units are fixed; empty if none are.
     unknown : tuple of str
-        The first operators that the engine does not know, with what it did about them.
+        The first operators unknown to the engine, and how it treated them.
     inexact : str
-        Why masking and removing differ for some of the removed channels; empty where they are equal.
+        Why masking and removing differ for some of the removed channels; empty if they are equal.
     equality_error, sensitivity : float
-        Masked against compact, and how far masking moves the output; both as shares of the output's range.
+        Difference of masked and compact, and effect of masking on the output; both as shares of the output's range.
     macs_before, macs_after, parameters_before, parameters_after : int
         Counted in the same way for both engines.
     onnx_bytes : int
-        Size of the file.
+        Size of the ONNX file.
     ort_error, openvino_error : float
-        Against torch, as a share of the output's range.
+        Largest difference from torch, as a share of the output's range.
     free_batch : bool
-        Whether the file takes any batch, at two of which it was compared; False where that of the unpruned network
-        cannot either, see `beside`.
+        Whether the file takes any batch, checked at two; False if that of the unpruned network does not either, see
+        `beside`.
     reload_error : float
-        Rebuilt in a fresh process from code, plan and weights, against what was saved; a share of the output's range.
+        Difference of the network rebuilt in a fresh process to the saved one, as a share of the output's range.
     loss : float
-        Of one training step that left everything finite and changed weights; None where the unpruned network does not
+        Loss of one training step that left everything finite and changed weights; None if the unpruned network does not
         train either, see `beside`.
     beside : tuple of str
-        What neither the pruned network does nor the unpruned one, with the reason.
+        What fails for both the pruned and the unpruned network, with the reason.
     dense_error : str
-        What the unpruned network did at the step at which the pruned one stopped; empty where it passed.
+        Why the unpruned network fails at the step where the pruned one stopped; empty if it passed.
     detections : int
-        Boxes that the whole detector gave, masked and compact alike.
+        Number of boxes that the whole detector returned, masked and compact alike.
     seconds : dict of str to float
         Wall time of each phase.
     cpu_s : float
-        Processor seconds of the process and of the runtimes' processes; does not depend on what else runs.
+        CPU seconds of the process and of the runtimes' processes; independent of other load.
     peak_bytes : int
-        Largest resident size of the process; the runtimes run in processes of their own.
+        Peak resident memory of the process, without the processes of the runtimes.
     """
 
     version: Literal[1] = 1
@@ -252,23 +252,23 @@ class CoverageRow(Record):
 
     @property
     def trace_s(self) -> float | None:
-        """Seconds of `pruners.graph.trace`; None where it was not reached."""
+        """Seconds of `pruners.graph.trace`; None if not reached."""
         return _sum(self.seconds, ("export", "analysis"))
 
     @property
     def prune_s(self) -> float | None:
-        """Seconds from tracing to the verified network, or of the other library's calls; None where not all was done.
+        """Seconds from tracing to the verified network, or of the other library's calls; None if incomplete.
 
-        The other library verifies nothing.
+        The other library does not verify.
         """
         steps = ("prune",) if self.job.engine != "ours" else ("export", "analysis", "plan", "apply", "verify")
         return _sum(self.seconds, steps)
 
     @property
     def runtime_at_fault(self) -> bool:
-        """Whether the wrong answers are a runtime's.
+        """Whether wrong outputs are the fault of a runtime.
 
-        The other one agrees with torch on the very same file, or the runtime gets the unpruned network wrong, too.
+        That is, the other one agrees with torch on the same file, or the runtime gets the unpruned network wrong too.
         """
         if self.outcome != "wrong" or self.phase not in RUNTIMES:
             return False
@@ -278,7 +278,7 @@ class CoverageRow(Record):
 
     @property
     def saved(self) -> float | None:
-        """Share of the multiply-accumulates that is gone."""
+        """Share of the multiply-accumulates removed."""
         if self.macs_before is None or self.macs_after is None:
             return None
         return 1 - self.macs_after / self.macs_before

@@ -1,4 +1,4 @@
-"""The study: which rows are missing, in which order they are made, and how many at once."""
+"""Run the coverage study: choose networks, and run the missing jobs, several at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHILD = "deploy.studies.coverage.child"
 _EVENTS = "events.jsonl"
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _BYTES_PER_PARAMETER = 4 * 8
-"""About eight copies in fp32: dense, masked, compact, what torch.export and the exporter hold."""
+"""About eight fp32 copies: dense, masked, compact, and those of torch.export and the exporter."""
 _BASE_BYTES = 1_500_000_000
 _MEMORY_SHARE = 0.85
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] = ()) -> tuple[ListedNetwork, ...]:
-    """Take one set of the list, or all but the optional one, and of these the networks whose names match a pattern.
+    """Return the networks of one set, or of all but the optional one, whose names match a pattern.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] 
     part : str
         Name of a set, or ``"all"``.
     patterns : sequence of str
-        As `fnmatch` reads them, against ``name`` and ``set:name``; empty: every network.
+        `fnmatch` patterns for ``name`` or ``set:name``; empty: every network.
 
     Raises
     ------
     SourceError
-        No such set, or nothing matches.
+        There is no such set, or nothing matches.
     """
     parts = list(dict.fromkeys(entry.set for entry in entries))
     if part != "all" and part not in parts:
@@ -82,7 +82,7 @@ def jobs_of(
     SourceError
         An engine is unknown.
     ExtraMissingError
-        The other library, or one that has networks of the list, is not installed.
+        The other library, or one that the networks need, is not installed.
     """
     known: dict[str, Engine] = {name: name for name in ENGINES}
     for name in engines:
@@ -110,7 +110,7 @@ def jobs_of(
 
 
 def stored(folder: Path, job: CoverageJob) -> CoverageRow | None:
-    """Read the row of a job that was done; None where there is none, or one that other limits had ended.
+    """Read the row of a finished job; None if there is none, or if other limits ended it.
 
     Raises
     ------
@@ -135,16 +135,16 @@ def run(
     at_once: int = 1,
     report: Callable[[CoverageRow, int, int], None] | None = None,
 ) -> tuple[CoverageRow, ...]:
-    """Do the jobs whose rows are missing, each in a process of its own, and return all rows in the order of the jobs.
+    """Run the jobs whose rows are missing, each in its own process, and return all rows in job order.
 
     Parameters
     ----------
     jobs : sequence of CoverageJob
-        Those at the front are started first.
+        Jobs; those at the front are started first.
     folder : Path
-        One file a row; what is there already is not done again.
+        One file per row; existing rows are not repeated.
     at_once : int
-        Processes at the same time. Fewer run where large networks would not fit into memory together.
+        Maximum number of processes at the same time; fewer if large networks do not fit into memory together.
     report : callable, optional
         ``report(row, number done, number of jobs to do)`` after each.
 
@@ -179,7 +179,7 @@ def run(
 
 
 def start_job(job: CoverageJob, folder: Path, environment: Mapping[str, str] | None = None) -> JobProcess:
-    """Start the process of one network; its row goes into `folder`.
+    """Start the process of one network, which writes its row to `folder`.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def start_job(job: CoverageJob, folder: Path, environment: Mapping[str, str] | N
 
 
 def collect_row(job: CoverageJob, folder: Path, process: JobProcess, reason: str) -> CoverageRow:
-    """Read the row that a process left; write one where it could not, such as when it was killed."""
+    """Read the row of a process, or write one if it left none, for example when it was killed."""
     file = folder / job.file_name
     if not reason and file.is_file():
         return CoverageRow.model_validate_json(file.read_text(encoding="utf-8"))
@@ -227,5 +227,5 @@ def collect_row(job: CoverageJob, folder: Path, process: JobProcess, reason: str
 
 
 def _bytes(job: CoverageJob) -> float:
-    """Guess what a job needs at its peak."""
+    """Estimate the peak memory of a job in bytes."""
     return _BASE_BYTES + job.entry.millions * 1e6 * _BYTES_PER_PARAMETER

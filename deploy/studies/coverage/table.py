@@ -1,4 +1,4 @@
-"""The rows of the study as tables: totals for the terminal, everything for a page of the documents."""
+"""Rows of the study as tables: totals for the terminal, everything for a page of the documentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_TIME = 0.0
 
 
 class _Pair:
-    """What both engines did with one network."""
+    """Rows of both engines for one network."""
 
     def __init__(self, entry: ListedNetwork) -> None:
         self.entry = entry
@@ -27,7 +27,7 @@ class _Pair:
 
 
 def block_of(part: str) -> str:
-    """Return the name of the place between whose marks a page receives the tables of a part of the list."""
+    """Return the name of the page block for the tables of a part of the list."""
     return f"coverage-{part}" if part == OPTIONAL_SET else "coverage"
 
 
@@ -49,7 +49,7 @@ def lost(rows: Iterable[CoverageRow]) -> tuple[str, ...]:
 
 
 def totals(rows: Sequence[CoverageRow]) -> Table:
-    """Count the outcomes of each set, of other libraries each one for itself, both engines side by side."""
+    """Count the outcomes per set, or per optional library, with both engines side by side."""
     pairs = _pairs(rows)
     known = [*SETS, *dict.fromkeys(_part(pair) for pair in pairs if pair.entry.set not in SETS[:-1])]
     lines = [
@@ -111,7 +111,7 @@ def _own_class(rows: Sequence[CoverageRow]) -> str:
 
 
 def markdown(rows: Sequence[CoverageRow]) -> str:
-    """Return all tables as Markdown: totals, what is lost, a line per network, and why networks are not ok."""
+    """Return all tables as Markdown: totals, lost networks, a line per network, and why networks are not ok."""
     pairs = _pairs(rows)
     parts = [_conditions(rows), as_markdown(totals(rows)).rstrip()]
     missing = lost(rows)

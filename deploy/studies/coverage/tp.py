@@ -1,4 +1,4 @@
-"""A network pruned by Torch-Pruning, as its own examples call it; an optional part, for comparison only."""
+"""Prune a network with Torch-Pruning as its own examples do; optional, for comparison only."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def prune(
     facts: dict[str, Any],
     clock: Clock,
 ) -> nn.Module:
-    """Prune by group L1 norm, the output layers left alone; with hints where that fails or saves too little.
+    """Prune by group L1 norm except the output layers; retry with hints if that fails or saves too little.
 
-    The hints are what the library's examples do: numbers of heads of the attention layers, sizes that layers keep in
-    attributes brought up to date afterwards, an R-CNN's feature pyramid and box heads left alone. Whatever the
-    library raises is raised.
+    The hints are those of the library's examples: give the number of heads of attention layers, update sizes that
+    layers keep in attributes, and leave the feature pyramid and box heads of an R-CNN alone. Errors of the library are
+    passed on.
     """
     dense, _ = cost(network, inputs)
     try:
         return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=False)
-    except Exception:  # the second attempt is what tells
+    except Exception:  # the second attempt decides
         if not any(_heads(network)) and not _pyramid_and_boxes(network):
             raise
     return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=True)
@@ -88,9 +88,9 @@ def _attempt(
 
 
 def output_layers(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
-    """Find the layers whose output becomes an output of the network without another layer between.
+    """Find the layers whose output reaches an output of the network without another layer in between.
 
-    The library must be told which they are: it would prune the scores of classes otherwise.
+    The library must be told about them, or it would prune the class scores.
     """
     owners = {
         id(parameter): layer
@@ -124,7 +124,7 @@ def _is_layer(node: Any) -> bool:
 
 
 def _next(node: Any) -> list[Any]:
-    """Look through a transposed or viewed weight."""
+    """Return the nodes behind a transposed or viewed weight."""
     through = node.name() in {"TBackward0", "UnsafeViewBackward0", "ViewBackward0", "ExpandBackward0"}
     return [step for step, _ in node.next_functions if step is not None] if through else []
 
@@ -134,7 +134,7 @@ def _parameters(nodes: list[Any]) -> list[Tensor]:
 
 
 def _heads(network: nn.Module) -> tuple[dict[nn.Module, int], dict[nn.Module, int]]:
-    """Return the heads of layers that make queries, keys and values, and of torch's own attention layers."""
+    """Return the head counts of query, key and value layers, and of torch's own attention layers."""
     heads: dict[nn.Module, int] = {}
     groups: dict[nn.Module, int] = {}
     for layer in network.modules():
@@ -149,7 +149,7 @@ def _heads(network: nn.Module) -> tuple[dict[nn.Module, int], dict[nn.Module, in
 
 
 def _pyramid_and_boxes(network: nn.Module) -> list[nn.Module]:
-    """List the layers of an R-CNN that the library's example leaves alone: its feature pyramid and its box heads."""
+    """Return the layers of an R-CNN that the library's example leaves alone: feature pyramid and box heads."""
     detector: Any = getattr(network, "detector", None)
     if not hasattr(detector, "roi_heads"):
         return []
@@ -158,7 +158,7 @@ def _pyramid_and_boxes(network: nn.Module) -> list[nn.Module]:
 
 
 def _update_attributes(network: nn.Module) -> None:
-    """Bring sizes that layers repeat in attributes up to date, as the library's examples do."""
+    """Update the sizes that layers repeat in attributes, as the library's examples do."""
     for layer in network.modules():
         held: Any = layer
         if isinstance(getattr(held, "qkv", None), nn.Linear) and isinstance(getattr(held, "num_heads", None), int):

@@ -1,6 +1,6 @@
-"""What all studies run on: `process` is the child of one job, with its limits; `schedule` starts the missing jobs.
+"""Engine that all studies run on: `process` is the child process of one job, `schedule` starts the missing jobs.
 
-`reasons` turns what a job raises into the line of its row.
+`reasons` turns an exception of a job into the line of its row.
 """
 
 __all__: list[str] = []

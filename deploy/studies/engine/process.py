@@ -1,4 +1,4 @@
-"""The process of one job: watched, and ended with all its children when it passes a limit."""
+"""The process of one job, killed with all its children if it exceeds a limit."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _GB = 10**9
 
 
 class JobProcess:
-    """One child; implements `deploy.studies.engine.schedule.RunningJob`.
+    """One child process; implements `deploy.studies.engine.schedule.RunningJob`.
 
     Parameters
     ----------
     program : sequence of str
-        What follows ``python -m``: a module and its arguments.
+        Arguments of ``python -m``: a module and its arguments.
     log : Path
-        Receives what it prints, after what is there already.
+        File that its output is appended to.
     environment : Mapping of str to str, optional
         Variables to set.
     scratch : Path, optional
-        Folder of its temporary files, removed by `close`; a new one by default.
+        Folder for its temporary files, removed by `close`; default: a new one.
     time_s, memory_gb : float, optional
-        Seconds, and resident gigabytes of it and its children, after which it is ended.
+        Limits in seconds, and in resident gigabytes of it and its children, beyond which it is killed.
     limit : callable, optional
-        Returns why it is to be ended; empty while it may go on.
+        Returns why to kill it; empty while it may continue.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class JobProcess:
         self.limited = False
         self.peak_bytes = 0
         self._time_s, self._memory_gb, self._limit = time_s, memory_gb, limit
-        # Not in a job's own folder: names of sockets, which some libraries make there, must be short.
+        # Not in the job's own folder: some libraries create sockets there, whose paths must be short.
         self.scratch = scratch or Path(tempfile.mkdtemp(prefix="prune-deploy-"))
         self._start = time.monotonic()
         variables = {**(environment or {}), "TMPDIR": str(self.scratch)}
@@ -60,11 +60,11 @@ class JobProcess:
 
     @property
     def seconds(self) -> float:
-        """Time since it was started."""
+        """Seconds since the start."""
         return round(time.monotonic() - self._start, 3)
 
     def poll(self) -> str | None:
-        """Return None while it runs, then why it ended; empty when it ended well."""
+        """Return None while it runs, then why it ended; empty if it succeeded."""
         code = self._child.poll()
         if code is None:
             reason = self._passed_limit()
@@ -75,7 +75,7 @@ class JobProcess:
         return self._child.exit_reason() if code else ""
 
     def close(self) -> None:
-        """End it with its children and remove its temporary files; a second call does nothing."""
+        """Kill it with its children and remove its temporary files; a second call does nothing."""
         self._child.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.closed = True
@@ -92,7 +92,7 @@ class JobProcess:
 
 
 def _resident_bytes(pid: int) -> int:
-    """Add up the resident memory of a process and its children."""
+    """Return the resident memory of a process and its children."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""What a job raises, as the one line of its row."""
+"""Turn an exception of a job into the one line of its row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pruners.errors import PruneError, first_line
 __all__ = ["REFUSALS", "reason_of"]
 
 REFUSALS = (PruneError, DeployError, BackendError)
-"""Errors that say why something is not done; every other one is a failure of a network, a method or a library."""
+"""Errors that say why something is refused; any other is a failure of a network, a method or a library."""
 _LIMIT = 400
 
 

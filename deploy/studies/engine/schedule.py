@@ -1,4 +1,4 @@
-"""Do the jobs that are missing, several at once; each leaves a row, whatever happens to it."""
+"""Run the missing jobs, several at once; each leaves a row, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _POLL_S = 0.1
 
 
 class RunningJob(Protocol):
-    """A job that was started."""
+    """A running job."""
 
     def poll(self) -> str | None:
-        """Return None while it runs, then why it ended without a row; empty when it ended by itself."""
+        """Return None while it runs, then why it ended without a row; empty if it ended normally."""
 
     def close(self) -> None:
-        """End it with all its processes, and remove what it left behind; a second call does nothing."""
+        """Kill all its processes and clean up after it; a second call does nothing."""
 
 
 Job = TypeVar("Job")
@@ -38,26 +38,26 @@ def run_jobs(
     skip: Callable[[Job], Row | None] = lambda _: None,
     fit: Callable[[Sequence[Job]], bool] = lambda _: True,
 ) -> None:
-    """Do all `jobs`, those at the front first.
+    """Run all `jobs`, those at the front first.
 
-    A job that fails does not stop the others. Whatever still runs when this ends, however it ends, is ended too.
+    A failed job does not stop the others. Jobs still running when this function exits, for any reason, are killed.
 
     Parameters
     ----------
     start : callable
         Starts a job.
     collect : callable
-        ``collect(job, running, reason)`` returns the row of a job that ended, for the `reason` that it gave.
+        ``collect(job, running, reason)`` returns the row of a job that ended, for its `reason`.
     done : callable
         ``done(job, row)`` is called after each job.
     slots : int
-        Jobs that run at the same time.
+        Maximum number of jobs at the same time.
     ready : callable
-        Whether a job can be started already.
+        Whether a job can be started yet.
     skip : callable
         The row of a job that can never be started; None otherwise.
     fit : callable
-        Whether these jobs may run at the same time; one alone always may.
+        Whether these jobs may run at the same time; a single job always may.
     """
     waiting = list(jobs)
     running: list[tuple[Job, Running]] = []

@@ -1,6 +1,6 @@
 """Studies of pruning to a speed, each a command: ``python -m deploy.studies.latency.<name>``.
 
-`grid` asks many networks for many speeds and tells how close they come; `draws` looks for a network that comes out
+`grid` asks many networks for many speeds and reports how close they come; `draws` searches for a pruned network that is
 slower than the dense one.
 """
 

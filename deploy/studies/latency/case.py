@@ -1,4 +1,4 @@
-"""One case in this process: ``python -m deploy.studies.latency.case CASE ROW FOLDER``; what goes wrong is its row."""
+"""Run one case: ``python -m deploy.studies.latency.case CASE ROW FOLDER``; an error becomes its row."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from pruners.task import PruningTask
 __all__ = ["main", "row_of"]
 
 _LEAST = 0.1
-"""Share of a group that is kept at least."""
+"""Minimum share of a group to keep."""
 _LIBRARIES = ("torch", "torchvision", "timm", "ultralytics", "onnxruntime", "openvino", "torch-pruning")
 
 
 def row_of(case: Case, folder: Path) -> GridRow:
-    """Prune one network to one speed, and measure what was asked; see `main`."""
+    """Prune one network to one speed and measure the result; see `main`."""
     begin, facts = time.monotonic(), dict[str, Any]()
     known = {
         "case": case,
@@ -43,7 +43,7 @@ def row_of(case: Case, folder: Path) -> GridRow:
     }
     try:
         _fill(case, folder, facts)
-    except Exception as error:  # noqa: BLE001 - whatever a network or a library raises is its row
+    except Exception as error:  # noqa: BLE001 - any error of a network or a library becomes its row
         facts |= {"reason": reason_of(error), "refused": isinstance(error, TargetError)}
     return GridRow(**known, **facts, seconds=time.monotonic() - begin)
 
@@ -95,7 +95,7 @@ def _say(line: str) -> None:
 
 
 def main(case: str, row: str, folder: str) -> None:
-    """Read a case, do it and write its row."""
+    """Read a case, run it and write its row."""
     read = Case.model_validate_json(Path(case).read_text(encoding="utf-8"))
     write_file(Path(row), row_of(read, Path(folder)).model_dump_json() + "\n")
 

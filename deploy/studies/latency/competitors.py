@@ -1,4 +1,4 @@
-"""Other ways to choose counts, brought to the same measured time by bisection."""
+"""Other ways to choose kept counts, brought to the same measured time by bisection."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def at_the_time(
     graph : Graph
         The trace.
     share : callable
-        Measures counts, as a share of the dense network's time.
+        Measures kept counts, as a share of the dense network's time.
     limit : float
-        The measured time of ours, likewise.
+        Our measured time, likewise.
     """
     every = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
     counts_at = _library(name, task, graph) if name.startswith(_LIBRARY) else _uniform(name, task, graph, every)

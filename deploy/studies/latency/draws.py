@@ -1,11 +1,11 @@
-"""Whether a network that is handed out for a speed is ever slower than the dense one: random draws.
+"""Test on random draws whether a network pruned to a speed is ever slower than the dense one.
 
     python -m deploy.studies.latency.draws --output draws.jsonl
     python -m deploy.studies.latency.draws --output draws.jsonl --draws 20 --only '*:openvino:*'
 
-A draw is a network, a backend, a method and a share of the dense time. What is handed out is exported from torch and
-measured in turn with the dense network in a process that decided nothing; a speed that is refused hands out nothing.
-Each draw is a line of the output, so that a run that was ended goes on. Exit code 1 where a network is slower.
+A draw is a network, a backend, a method and a share of the dense time. The pruned network is exported from torch and
+measured in turn with the dense one, in a process that made no decisions; a refused speed gives no network. Each draw is
+a line of the output, so an interrupted run resumes. Exit code 1 if a network is slower.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BACKENDS, _ASKED = ("ort", "openvino"), (0.3, 0.95)
 
 
 def draws(n: int, seed: int) -> tuple[Case, ...]:
-    """Draw cases; those of one network and backend follow each other, as they share a table."""
+    """Draw cases, sorted by network and backend, which share a table."""
     rng = random.Random(seed)
     drawn: dict[str, Case] = {}
     while len(drawn) < n:
@@ -70,7 +70,7 @@ def draws(n: int, seed: int) -> tuple[Case, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="lines of JSON, one a draw")
     parser.add_argument("--draws", type=int, default=200, metavar="N")

@@ -1,12 +1,13 @@
-"""How close networks come to the speeds that are asked for, on every backend, with one thread and with all.
+"""Measure how close networks come to requested speeds, on every backend, with one thread and with all.
 
     python -m deploy.studies.latency.grid --output grid.jsonl
     python -m deploy.studies.latency.grid --output grid.jsonl --only 'resnet18:ort:1:*' --no-competitors
     python -m deploy.studies.latency.grid --output grid.jsonl --no-run --markdown grid.md
 
-A case is ``network:backend:threads:asked``, the last one a share of the dense network's time. Each is a line of the
-output, so that a run that was ended goes on; one without a landing is tried again. Beside each the networks that other
-ways to choose counts give at the same measured time. Networks of timm and ultralytics need the extra ``libraries``.
+A case is ``network:backend:threads:asked``, with `asked` as a share of the dense network's time. Each is a line of the
+output, so an interrupted run resumes; a case without a landing is tried again. Each is compared with the networks that
+other ways to choose kept counts give at the same measured time. Networks of timm and ultralytics need the extra
+``libraries``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from deploy.user_errors import guarded
 __all__ = ["cases", "main"]
 
 _IMAGE, _PHOTO = (2, 3, 224, 224), (1, 3, 640, 640)
-"""A batch of one is baked into the file: the heads of ultralytics' detectors take no free batch."""
+"""A batch of one is baked into the file, as the heads of ultralytics' detectors support no free batch."""
 _NETWORKS = (
     ("torchvision", "resnet18", _IMAGE, 11.7),
     ("torchvision", "mobilenet_v2", _IMAGE, 3.5),
@@ -45,7 +46,7 @@ _BACKENDS, _ASKED = ("ort", "openvino"), (0.75, 0.5, 0.35)
 
 
 def cases(competitors: Sequence[str] = NAMES) -> tuple[Case, ...]:
-    """Return the grid: one thread first."""
+    """Return the cases of the grid, one thread first."""
     every = len(os.sched_getaffinity(0))
     return tuple(
         Case(
@@ -63,7 +64,7 @@ def cases(competitors: Sequence[str] = NAMES) -> tuple[Case, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="lines of JSON, one a case")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="repeat for several")

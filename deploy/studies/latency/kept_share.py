@@ -1,4 +1,4 @@
-"""`KeptShare`: the counts that keep the most, whatever the weights; what the grid asks every network for."""
+"""`KeptShare`: the method of the grid; it keeps the most units, regardless of the weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["KeptShare"]
 
 
 class KeptShare(Method):
-    """Keep as much as the time allows of the sum over groups of the square root of the share of units kept.
+    """Maximise, within the time, the sum over groups of the square root of the share of units kept.
 
-    The first units of a group stay. The importance is that of `deploy.bundles.pruning.SpeedLanding`: it says nothing
-    about weights, so that networks with random ones can be compared.
+    The first units of a group are kept. The importance is that of `deploy.bundles.pruning.SpeedLanding`; it does not
+    depend on the weights, so networks with random weights can be compared.
     """
 
     name: ClassVar[str] = "kept share"

@@ -1,4 +1,4 @@
-"""A network of these studies, made ready to be measured at any widths."""
+"""A network of these studies, prepared for measuring at any widths."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Prepared:
     Parameters
     ----------
     network : Module
-        With random weights, in evaluation mode.
+        The network, with random weights and in evaluation mode.
     inputs : tuple of Tensor
-        Of a call, each of shape (batch, ...).
+        Inputs of a call, each of shape (batch, ...).
     free_batch : bool
-        Whether its file takes other batches.
+        Whether its file has a free batch dimension.
     graph : Graph
         Its trace.
     spec : SubjectSpec
         Its ONNX file, the backend and the options.
     space : PlanSpace
-        What of the file follows the widths.
+        What in the file depends on the widths.
     table : LatencyTable
-        Measured, or found where it was measured before.
+        Its latency table, new or from an earlier measurement.
     """
 
     network: nn.Module
@@ -62,12 +62,12 @@ class Prepared:
     table: LatencyTable
 
     def asked(self, share: float, say: Callable[[str], None]) -> SpeedTable:
-        """Return what a share of the dense network's time is decided by."""
+        """Return the table that decides the pruning to a share of the dense network's time."""
         return speed_table(self.table, self.spec, self.space, asked=share, tolerance=_TOLERANCE, seed=_SEED, say=say)
 
     @contextmanager
     def timer(self, say: Callable[[str], None]) -> Iterator[PlanTimer]:
-        """Start a process that plans are measured in."""
+        """Start a process that measures plans."""
         with plan_timer(
             self.spec,
             self.space,
@@ -88,15 +88,15 @@ def prepared(
     Parameters
     ----------
     listed : ListedNetwork
-        Library, name and the shape of its inputs; a batch of one is baked in, another one is left free.
+        Library, name and the shape of its inputs; a batch of one is baked in, any other is left free.
     folder : Path
-        Receives the ONNX file.
+        Folder for the ONNX file.
     backend : str
-        That is measured.
+        The measured backend.
     threads : int
-        Of one call.
+        Threads of one call.
     say : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def prepared(
     """
     network = fresh(listed, seed=_SEED)
     for module in network.modules():
-        if hasattr(module, "export"):  # a detection head of ultralytics, which then gives one tensor
+        if hasattr(module, "export"):  # makes a detection head of ultralytics return one tensor
             vars(module)["export"] = True
     torch.manual_seed(_SEED)
     inputs = tuple(torch.randn(shape) for shape in listed.shapes)

@@ -1,4 +1,4 @@
-"""The records of these studies: lines of JSON, appended as they come; the last line of a case counts."""
+"""Records of these studies: JSON lines, appended as cases end; the last line of a case counts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["Case", "Competitor", "GridRow", "append", "read"]
 
 
 class Case(Record):
-    """One network, asked for one speed by one method on one backend.
+    """One network to prune to one speed by one method on one backend.
 
     Parameters
     ----------
     network : ListedNetwork
-        With the shape that it is measured at.
+        The network, with the input shape it is measured at.
     backend : str
-        Of the speed.
+        Backend of the speed.
     threads : int
-        Of one call.
+        Threads of one call.
     asked : float
         Share of the dense network's time.
     method : str
-        Of pruning; ``"kept share"`` is that of the grid.
+        Pruning method; ``"kept share"`` is that of the grid.
     settings : dict of str to str
-        Of the method.
+        Settings of the method.
     competitors : tuple of str
-        What is brought to the same measured time, see `deploy.studies.latency.competitors`.
+        Competitors brought to the same measured time, see `deploy.studies.latency.competitors`.
     """
 
     network: ListedNetwork
@@ -47,34 +47,36 @@ class Case(Record):
 
     @property
     def name(self) -> str:
-        """What a pattern is matched with, and what rows of the same case share."""
+        """Name for patterns, shared by the rows of the same case."""
         method = "" if self.method == "kept share" else f":{self.method}"
         settings = "".join(f",{key}={value}" for key, value in sorted(self.settings.items()))
         return f"{self.network.name}:{self.backend}:{self.threads}:{self.asked:g}{method}{settings}"
 
 
 class Competitor(Record):
-    """What another way to choose counts keeps at the measured time of ours."""
+    """What another way to choose kept counts keeps at our measured time."""
 
     name: str
-    measured: PositiveFloat | None = Field(None, description="share of the dense time; None: none was found")
+    measured: PositiveFloat | None = Field(None, description="share of the dense time; None: no network was found")
     importance: PositiveFloat | None = None
     reason: str = ""
 
 
 class GridRow(Record):
-    """What came of one case."""
+    """Result of one case."""
 
     case: Case
     reason: str = Field("", description="why there is no landing; empty where there is one")
     landing: SpeedLanding | None = None
-    exported: PositiveFloat | None = Field(None, description="measured time of the exported pruned network, likewise")
+    exported: PositiveFloat | None = Field(
+        None, description="measured time of the exported pruned network, as a share of the dense time"
+    )
     block: PositiveInt | None = None
-    mape: NonNegativeFloat | None = Field(None, description="of held-out plans")
+    mape: NonNegativeFloat | None = Field(None, description="on held-out plans")
     rank_correlation: float | None = None
     table_s: NonNegativeFloat | None = None
     solver_s: NonNegativeFloat | None = None
-    gap: NonNegativeFloat | None = Field(None, description="of the solver, for the kept plan")
+    gap: NonNegativeFloat | None = Field(None, description="the solver's, for the kept plan")
     dense_ms: PositiveFloat | None = None
     competitors: tuple[Competitor, ...] = ()
     seconds: NonNegativeFloat = 0.0
@@ -85,12 +87,12 @@ class GridRow(Record):
 
     @property
     def answered(self) -> bool:
-        """Whether it came to an end: to a network, or to a refusal."""
+        """Whether the case ended with a network or a refusal."""
         return self.refused or self.landing is not None
 
 
 def append(row: GridRow, path: Path) -> None:
-    """Write one more line.
+    """Append a row as one line.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def append(row: GridRow, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[GridRow, ...]:
-    """Read the rows, the last of each case.
+    """Read the last row of each case.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Cases one after the other, each in a process of its own with a time limit; what is done already is not done again."""
+"""Run the missing cases one after the other, each in its own process with a time limit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["chosen", "run_cases"]
 
 _CHILD = "deploy.studies.latency.case"
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Of torch; the measured runtime has as many as the case says."""
+"""Threads of torch; the measured runtime has as many as the case says."""
 
 
 def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
-    """Return the cases whose name matches a pattern, as `fnmatch` reads it; all where there is none.
+    """Return the cases whose name matches an `fnmatch` pattern; all if there are no patterns.
 
     Raises
     ------
@@ -35,23 +35,23 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
 
 
 def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[GridRow, ...]:
-    """Do the cases that `output` has no answer to, and return the rows of all.
+    """Run the cases without an answer in `output`, and return the rows of all.
 
-    A case that ended without an answer (at its time limit, or killed) is tried again.
+    A case that ended without an answer (time limit, or killed) is tried again.
 
     Parameters
     ----------
     cases : sequence of Case
-        In this order.
+        Cases, in running order.
     output : Path
-        File of lines of JSON.
+        JSON lines file.
     time_s : float
-        Seconds for one case, after which its process is ended and the row says so.
+        Seconds for one case, after which its process is killed and the row says so.
 
     Raises
     ------
     OutputError, ResultsError
-        The file cannot be written, or holds something else.
+        The file cannot be written, or holds other content.
     """
     done = {row.case.name for row in read(output) if row.answered}
     missing = [case for case in cases if case.name not in done]

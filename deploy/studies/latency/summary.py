@@ -1,4 +1,4 @@
-"""Tables of the grid: every case, and the shares that it is judged by."""
+"""Tables of the grid: the cases, the competitors, and the shares that sum it up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAPE, _RANK, _GAP, _SOLVER_S = 0.04, 0.99, 0.001, 30.0
 
 
 def grid_tables(rows: Sequence[GridRow]) -> tuple[Table, ...]:
-    """Return the table of the cases, that of the competitors, and that of the shares."""
+    """Return the tables of cases, competitors and shares."""
     landed = [row for row in rows if row.landing is not None]
     return _cases(rows), _competitors(landed), _shares(landed)
 
@@ -83,7 +83,7 @@ def _competitor(found: Competitor | None) -> str:
 
 
 def _kept(row: GridRow) -> float:
-    """Return the share of the dense time that what was kept took."""
+    """Return the measured share of the dense time of the kept plan."""
     assert row.landing is not None
     return row.landing.measured[row.landing.kept_round]
 
@@ -109,7 +109,7 @@ def _shares(rows: Sequence[GridRow]) -> Table:
 
 
 def _apart(row: GridRow, index: int | None = None) -> float:
-    """Return how far a round, by default the one that was kept, is from what was asked for."""
+    """Return how far a round, by default the kept one, is from the requested share."""
     assert row.landing is not None
     return (_kept(row) if index is None else row.landing.measured[index]) - row.landing.asked
 

@@ -1,10 +1,10 @@
-"""One job of a study, in a process of its own: ``python -m deploy.studies.methods.child STUDY_FOLDER JOB_FOLDER``.
+"""Run one job of a study in its own process: ``python -m deploy.studies.methods.child STUDY_FOLDER JOB_FOLDER``.
 
-Its result appears whole or not at all, and whatever a method or a network raises is a result too. Where it cannot write
-one (killed, out of memory), the parent does.
+Its result is written atomically, and an error of a method or a network is a result too. If it cannot write one (killed,
+out of memory), the parent does.
 
-Where a launcher started several for one job, all do the same work and share the trainings in it. The first one's is
-kept; the others work in folders that go when they end.
+If a launcher starts several processes for one job, all do the same work and share its trainings. The work of the first
+is kept; the others use temporary folders.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from deploy.studies.methods.work import perform
 __all__ = ["SHARED", "main"]
 
 SHARED = "PRUNE_DEPLOY_SHARED_JOB"
-"""Variable that the launcher sets for the processes of a shared job."""
+"""Environment variable that the launcher sets for the processes of a shared job."""
 
 _GRACE_S = 10.0
 _POLL_S = 0.1
 
 
 def main(root: Path, folder: Path) -> None:
-    """Do the job that lies in `folder`; with others of a launcher, end with exit code 1 where it failed."""
+    """Run the job in `folder`; under a launcher, exit with code 1 if it failed."""
     job = StudyJob.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
     first, alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
     well = _first(job, root, folder) if first else _another(job, root, folder)
     if not (well or alone):
-        sys.exit(1)  # so that the launcher ends the others, which may wait for this one
+        sys.exit(1)  # so that the launcher kills the others, which may be waiting for this one
 
 
 def _first(job: StudyJob, root: Path, folder: Path) -> bool:
@@ -56,7 +56,7 @@ def _first(job: StudyJob, root: Path, folder: Path) -> bool:
     try:
         require_gpus()
         result = perform(job, root, load(job.recipe.data), Progress())
-    except Exception as error:  # noqa: BLE001 - whatever a method, a network or a library raises is its row
+    except Exception as error:  # noqa: BLE001 - any error of a method, a network or a library becomes its row
         if not isinstance(error, REFUSALS):
             traceback.print_exc()
         reason = reason_of(error)
@@ -75,9 +75,9 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
             perform(job, root, load(job.recipe.data), Progress(), own=Path(own))
         except SharedTrainingDone:
             return True
-        except Exception:  # noqa: BLE001 - it is in the log, and the launcher reports it where the first one does not
+        except Exception:  # noqa: BLE001 - it is in the log, and the launcher reports it if the first process does not
             traceback.print_exc()
-    # An error of all of them is better reported by the first one than by the launcher.
+    # If all of them fail, let the first report the error rather than the launcher.
     ends = time.monotonic() + _GRACE_S
     while not (folder / RESULT).exists() and time.monotonic() < ends:
         time.sleep(_POLL_S)
@@ -85,15 +85,15 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    if SHARED in os.environ:  # started by torchrun, whose standard input is not the parent's pipe
+    if SHARED in os.environ:  # started by torchrun, so standard input is not the parent's pipe
         die_with_parent()
     else:
         end_with_parent()
     warnings.simplefilter("ignore")
-    with printable_streams():  # into its log
+    with printable_streams():  # for its log
         main(Path(sys.argv[1]), Path(sys.argv[2]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # DistributedDataParallel leaves threads of gloo behind, at which the interpreter may abort
+        os._exit(0)  # DistributedDataParallel leaves gloo threads behind, which may abort the interpreter at exit

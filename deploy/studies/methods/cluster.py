@@ -1,11 +1,11 @@
-"""The jobs of a study on the workers of a Dask cluster; its package is imported when it is asked for.
+"""Run the jobs of a study on the workers of a Dask cluster; Dask is imported only if it is used.
 
-Dask and not Ray: a job is a process that reads and writes one folder, and needs nothing but a place to run. Dask's
-scheduler is a small pure-Python package that installs wherever this project does, small boards included. Ray's
-strength, placing the ranks of one training over many machines, is the work of a training's launcher.
+Dask and not Ray: a job is a process that reads and writes one folder, and only needs a place to run. Dask's scheduler
+is a small pure-Python package that installs wherever this project does, small boards included. Ray's strength, placing
+the ranks of one training over many machines, is the task of a training launcher.
 
-A worker has no other word from the study than the folder that both see: a beat that goes on while somebody wants the
-work, and a file that says stop.
+A worker communicates with the study only through the shared folder: a heartbeat file that changes while the work is
+wanted, and a stop file.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _CONNECT_S = 20
 
 
 class DaskCluster:
-    """An executor: every thread of every worker takes one job.
+    """Executor on a Dask cluster: every thread of every worker takes one job.
 
     Parameters
     ----------
     address : str
-        Of the scheduler, as ``tcp://host:8786``. Its workers need this package, the data, and the study's folder under
-        the same path as here.
+        Address of the scheduler, as ``tcp://host:8786``. Its workers need this package, the data, and the study's
+        folder under the same path as here.
     root : Path
         The study's folder.
     processes : int
-        Processes that share a job's training, on the GPUs that its worker sees.
+        Processes that share the training of a job, on the GPUs that its worker sees.
 
     Raises
     ------
     ExtraMissingError
         ``distributed`` is not installed.
     DeployError
-        No scheduler answers, or it has no worker.
+        No scheduler answers, or it has no workers.
     """
 
     remote = True
@@ -74,7 +74,7 @@ class DaskCluster:
         threading.Thread(target=_beat, args=(root / _BEAT,), daemon=True).start()
 
     def start(self, root: Path, folder: Path) -> RunningJob:
-        """Hand the job to a worker."""
+        """Submit the job to a worker."""
         (folder / _STOP).unlink(missing_ok=True)
         future = self._client.submit(
             run_on_worker, str(root), str(folder), self._per_worker, self.processes, pure=False
@@ -102,12 +102,12 @@ class _Remote:
 
 
 def run_on_worker(root: str, folder: str, slots: int, processes: int = 1) -> str:
-    """Run one job in a process of its own, on the worker that this is called on; see `RunningJob.poll`.
+    """Run one job in its own process on this worker; see `RunningJob.poll` for the result.
 
     Parameters
     ----------
     root, folder : str
-        Of the study, and of the job in it.
+        Folders of the study, and of the job in it.
     slots : int
         Jobs that the worker runs at the same time.
     processes : int

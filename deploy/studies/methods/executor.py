@@ -1,7 +1,7 @@
-"""Where the jobs of a study run: in processes of this machine, or wherever another executor takes them.
+"""Executors that run the jobs of a study: local processes here, and the protocol for others.
 
-A job gets its own GPUs where there are any. Where it gets several, its training runs on all of them: torchrun starts
-one process for each.
+A job gets its own GPUs if there are any. If it gets several, its training runs on all of them: torchrun starts one
+process for each.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ LOG = "log.txt"
 
 
 class Executor(Protocol):
-    """What starts jobs.
+    """Starts jobs.
 
-    The folder of the study is all that a job shares with the one that starts it: another machine needs it under the
-    same path.
+    A job shares only the folder of the study with its starter; another machine needs it under the same path.
     """
 
     slots: int
@@ -40,28 +39,28 @@ class Executor(Protocol):
     """Whether jobs run on other machines than this one, where speed is measured."""
 
     def start(self, root: Path, folder: Path) -> RunningJob:
-        """Start the job that lies in `folder`, inside the folder `root` of the study."""
+        """Start the job in `folder`, inside the folder `root` of the study."""
 
 
 def child_environment(slots: int, processes: int = 1) -> dict[str, str]:
-    """Return the variables of a job where so many share this machine, each with so many processes."""
+    """Return the environment of a job if `slots` jobs with `processes` processes each share this machine."""
     threads = str(max(1, cores_available() // (slots * processes)))
-    # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
+    # If processes share cores, OpenMP threads that spin while waiting slow down the ones they wait for.
     defaults = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     return {name: os.getenv(name, value) for name, value in defaults.items()}
 
 
 class LocalProcesses:
-    """One process for each job, on this machine; they die with this process, however it ends.
+    """Runs each job in a process on this machine; the processes die with this one.
 
     Parameters
     ----------
     slots : int
-        Jobs at the same time; they share the cores evenly, unless ``OMP_NUM_THREADS`` is set.
+        Jobs at the same time; they share the cores evenly unless ``OMP_NUM_THREADS`` is set.
     processes : int
-        Processes that share a job's training, each on a GPU of its own where there are any.
+        Processes that share a job's training, each on its own GPU if there are any.
     gpus : sequence of str
-        What the jobs share, as ``CUDA_VISIBLE_DEVICES`` names them: each slot has `processes` of them, in turn.
+        GPUs that the jobs share, as named in ``CUDA_VISIBLE_DEVICES``: each slot gets `processes` of them, in turn.
     """
 
     remote = False
@@ -74,7 +73,7 @@ class LocalProcesses:
         self._started: list[tuple[int, JobProcess]] = []
 
     def start(self, root: Path, folder: Path) -> RunningJob:
-        """Start the child; what it says goes to the log in the job's folder."""
+        """Start the child; its output goes to the log in the job's folder."""
         self._started = [(slot, child) for slot, child in self._started if not child.closed]
         slot = min(set(range(len(self._started) + 1)) - {slot for slot, _ in self._started})
         own = gpu_environment(self._gpus, slot, self.processes)
@@ -89,9 +88,9 @@ def start_job(root: Path, folder: Path, environment: Mapping[str, str], *, proce
     Parameters
     ----------
     environment : Mapping of str to str
-        Of the process.
+        Variables of the process.
     processes : int
-        Processes that share the job's training; with more than one torchrun starts them.
+        Processes that share the job's training; torchrun starts them if there are several.
     """
     program = [CHILD] if processes == 1 else [LAUNCHER, str(processes)]
     return JobProcess([*program, str(root), str(folder)], log=folder / LOG, environment=environment)

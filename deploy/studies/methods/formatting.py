@@ -1,4 +1,4 @@
-"""Numbers of a study as text, and sentences on which method won. ASCII only."""
+"""Format the numbers of a study, and state which method won. ASCII only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["answers", "cost", "difference", "failures", "mean", "several"]
 
 
 def mean(average: Mean | None, metric: Metric) -> str:
-    """Write a mean of scores in percent or in dB, without the unit: ``"98.06 +- 0.20"``."""
+    """Format a mean score in percent or in dB, without the unit: ``"98.06 +- 0.20"``."""
     if average is None:
         return NOTHING
     value = score_number(metric, average.value)
@@ -23,7 +23,7 @@ def mean(average: Mean | None, metric: Metric) -> str:
 
 
 def difference(gap: Difference | None, metric: Metric) -> str:
-    """Write a difference in points or in dB, with its interval, and a star where that holds no 0."""
+    """Format a difference in points or in dB with its interval, and a star if that excludes 0."""
     if gap is None:
         return NOTHING
     value = score_number(metric, gap.value, signed=True)
@@ -33,7 +33,7 @@ def difference(gap: Difference | None, metric: Metric) -> str:
 
 
 def cost(pairs: Sequence[tuple[int, int]]) -> str:
-    """Write what is left on average, and as a share of what there was: ``"20.4 M (50 %)"``."""
+    """Format the mean cost that is left, and its share of the original: ``"20.4 M (50 %)"``."""
     if not pairs:
         return NOTHING
     left = sum(after for _, after in pairs) / len(pairs)
@@ -41,12 +41,12 @@ def cost(pairs: Sequence[tuple[int, int]]) -> str:
 
 
 def several(values: Iterable[str]) -> str:
-    """Write each value once."""
+    """Join the values, each once."""
     return ", ".join(dict.fromkeys(values)) or NOTHING
 
 
 def failures(results: StudyResults) -> tuple[str, ...]:
-    """List the cells that failed, one line for each reason."""
+    """Return the failed cells, one line per reason."""
     failed: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in results.cells:
         if cell.outcome == "failed":
@@ -59,7 +59,7 @@ def failures(results: StudyResults) -> tuple[str, ...]:
 
 
 def answers(results: StudyResults) -> tuple[str, ...]:
-    """State for each budget and recovery which method won, by how much, and whether that is more than noise."""
+    """State for each budget and recovery which method won, by how much, and whether this exceeds noise."""
     lines = tuple(_answer(win, results) for win in wins(results))
     return lines or ("No method is done with all seeds: there is nothing to say yet.",)
 

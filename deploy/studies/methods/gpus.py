@@ -1,4 +1,4 @@
-"""GPUs of this machine, as its jobs share them. Asks no library but torch, and that only inside a job."""
+"""Share the GPUs of this machine among jobs; needs no library except, inside a job, torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def visible_gpus() -> tuple[str, ...]:
     """List the GPUs that a process started now would see, as ``CUDA_VISIBLE_DEVICES`` names them."""
     visible = os.environ.get(_VISIBLE)
     if visible is not None:
-        # CUDA looks no further than the first name that is none.
+        # CUDA ignores everything from the first invalid name on.
         return tuple(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, visible.split(","))))
     with suppress(OSError):
         return tuple(str(index) for index, _ in enumerate(_DRIVER_GPUS.iterdir()))
@@ -29,7 +29,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def gpu_environment(gpus: Sequence[str], slot: int, processes: int) -> Mapping[str, str]:
-    """Return the variables that give a job its GPUs, one for each process; slots share where there are too few."""
+    """Return the variables that give a job its GPUs, one for each process; slots share GPUs if there are too few."""
     if not gpus:
         return {}
     own = [gpus[(slot * processes + number) % len(gpus)] for number in range(processes)]
@@ -37,12 +37,12 @@ def gpu_environment(gpus: Sequence[str], slot: int, processes: int) -> Mapping[s
 
 
 def require_gpus() -> None:
-    """Make sure that a job sees the GPUs that it was given: otherwise it would train on the CPU without a word.
+    """Check that a job sees its GPUs; otherwise it would silently train on the CPU.
 
     Raises
     ------
     DeployError
-        It does not.
+        It does not see them.
     """
     given = int(os.environ.get(_GIVEN, "0"))
     if not given:

@@ -1,4 +1,4 @@
-"""The jobs of a study: latency tables, dense networks, prunings, recoveries, exports; each named by what decides it."""
+"""Jobs of a study: latency tables, dense networks, prunings, recoveries, exports, each keyed by its inputs."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ __all__ = ["JOB", "MODEL", "Kind", "StudyJob", "StudyJobs", "cell_name", "jobs_o
 
 Kind: TypeAlias = Literal["table", "dense", "prune", "recover", "export"]
 JOB = "job.json"
-"""What to do, in the folder of a job."""
+"""Description of a job, in its folder."""
 MODEL = "model.onnx"
-"""What a job that exports leaves."""
+"""Output of an export job."""
 _SHOWN = 12
 
 
 class StudyJob(Record):
-    """One process of the study: all that it needs to know, in one file.
+    """One process of the study, fully described in one file.
 
     Parameters
     ----------
     kind : {"table", "dense", "prune", "recover", "export"}
-        What it does.
+        Kind of work.
     title : str
-        For people; decides nothing.
+        For display only.
     key : str
-        Hash of all that decides the result, jobs that it stands on included.
+        Hash of everything that decides the result, including the jobs it depends on.
     needs : tuple of str
-        Folders of the jobs that it stands on, inside that of the study: the dense network, then the pruned one or,
-        of a pruning to a speed, the latency table.
+        Folders of the jobs that it depends on, inside that of the study: the dense network, then the pruned one or,
+        for a pruning to a speed, the latency table.
     recipe : Recipe
-        Of one method, budget and seed, as `deploy run` has it.
+        Recipe of one method, budget and seed, as for `deploy run`.
     recovery : Recovery, optional
-        Of a job that recovers.
+        Recovery of a job of that kind.
     finetune_epochs : int
-        That "budget-matched" counts.
+        Epochs that "budget-matched" counts.
     """
 
     kind: Kind
@@ -63,28 +63,28 @@ class StudyJob(Record):
 
     @property
     def measures(self) -> bool:
-        """Whether it measures times: on the machine of the study, while no other job runs."""
+        """Whether it measures times, on the machine of the study and with no other job running."""
         return self.kind == "table" or (self.kind == "prune" and self.recipe.prune.target.is_speed)
 
 
 class StudyJobs(Record):
-    """All jobs of a study, and which cell of its tables each belongs to.
+    """All jobs of a study by the cell of its tables they belong to.
 
     Parameters
     ----------
     tables : dict of str to StudyJob
-        Latency tables of the dense network that prunings to a speed stand on, by folder.
+        Latency tables of the dense network, needed by prunings to a speed; by folder.
     dense : dict of int to StudyJob
-        By seed.
+        Dense networks by seed.
     pruned : dict of str to StudyJob
-        By `cell_name` of method, budget and seed; without budgets that a method cannot keep to, and without methods
-        whose library is not installed.
+        Prunings by `cell_name` of method, budget and seed; without budgets that a method cannot meet, and without
+        methods whose library is not installed.
     recovered : dict of str to StudyJob
-        By `cell_name` with the recovery.
+        Recoveries by `cell_name` with the recovery.
     exported : dict of str to StudyJob
-        Of the networks that are measured: by `cell_name`, and ``"dense"``.
+        Exports of the measured networks, by `cell_name`, and ``"dense"``.
     chosen : frozenset of str
-        Folders of the jobs that are to be done; others are only read.
+        Folders of the jobs to run; others are only read.
     """
 
     tables: dict[str, StudyJob]
@@ -96,35 +96,35 @@ class StudyJobs(Record):
 
     @property
     def all(self) -> tuple[StudyJob, ...]:
-        """Every job once; a job stands behind those that it needs."""
+        """Every job once, each after those that it needs."""
         kinds = (self.tables, self.dense, self.pruned, self.recovered, self.exported)
         return tuple({job.folder: job for kind in kinds for job in kind.values()}.values())
 
 
 def cell_name(method: str, budget: Budget, seed: int, recovery: str = "") -> str:
-    """Name a cell of the study: ``"l1/50 % flops/0/fine-tuned"``."""
+    """Return the name of a cell: ``"l1/50 % flops/0/fine-tuned"``."""
     return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
 
 
 def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = True, processes: int = 1) -> StudyJobs:
-    """List the jobs of a study.
+    """Return the jobs of a study.
 
     Parameters
     ----------
     recipe : StudyRecipe
-        What is compared.
+        Recipe of the study.
     only : sequence of str
         Names or patterns (``fnmatch``) of methods; jobs of the others are not chosen. Empty: all.
     measure : bool
         Whether networks are exported.
     processes : int
-        That share a training: each takes the statistics of BatchNorm from its own part of a batch, so that the result
-        is another one.
+        Processes that share a training; each computes BatchNorm statistics on its own part of a batch, which changes
+        the result.
 
     Raises
     ------
     RecipeError
-        No method matches one of them.
+        A pattern matches no method.
     SourceError
         The network is unknown.
     """
@@ -203,7 +203,7 @@ class _Maker:
         return StudyJob(kind="export", title=f"export {name}", key=key, needs=needs, recipe=of.recipe)
 
     def _table(self, run: Recipe) -> StudyJob:
-        """Return the job of the latency table that a pruning is decided by: one for all methods, budgets and seeds."""
+        """Return the job of the latency table of a pruning, shared by all methods, budgets and seeds."""
         backend, prune = speed_backend(run), run.prune
         blocks = create(prune.method, **prune.settings).removes_blocks
         decides = (backend, prune.attention, prune.outputs, blocks)
@@ -227,7 +227,7 @@ class _Maker:
 
 
 def _provider(method: str) -> str:
-    """Name the package that brings a method of somebody else's, with its version; empty for ours."""
+    """Return package and version of a third-party method; empty for ours."""
     for point in entry_points(group=ENTRY_POINT_GROUP, name=method):
         if point.dist is not None:
             return f"{point.dist.name} {point.dist.version}"

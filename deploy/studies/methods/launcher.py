@@ -1,7 +1,7 @@
-"""One job of a study on many processes (``python -m deploy.studies.methods.launcher PROCESSES STUDY JOB``).
+"""Run one job of a study on several processes: ``python -m deploy.studies.methods.launcher PROCESSES STUDY JOB``.
 
-It is torchrun with two differences: it dies with the process that started it, and its own processes die with it; and
-its last line is why they failed. A job that is not a training is done by one process.
+It is torchrun with two differences: it dies with the process that started it, and its own processes with it; and its
+last line says why they failed. A job that is not a training runs in one process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHARED = ("dense", "recover")
 
 
 def main(processes: str, root: str, folder: str) -> int:
-    """Run the job in so many processes together, or in one where it is not a training. Returns the exit code."""
+    """Run the job in `processes` processes, or in one if it is not a training; return the exit code."""
     job = StudyJob.model_validate_json(Path(folder, JOB).read_text(encoding="utf-8"))
     if job.kind not in _SHARED:
         child.main(Path(root), Path(folder))

@@ -1,4 +1,4 @@
-"""Each pruned network beside the dense one, timed in turn: one pair at a time, in the parent, after all trainings."""
+"""Time each pruned network in turn with the dense one: one pair at a time, in the parent, after all trainings."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def measure(
     *,
     keep_unfit: bool = False,
 ) -> Iterator[MeasuredRow]:
-    """Yield a row for each network and backend; finished rows are kept, networks of one shape are measured once.
+    """Yield a row per network and backend; finished rows are reused, networks of one shape are measured once.
 
-    Networks that are neither chosen nor there have no row.
+    Networks that are neither chosen nor available have no row.
 
     Parameters
     ----------
     recipe, jobs, results
-        Of the study.
+        Recipe, jobs and results of the study.
     store : StageStore
         Its folder.
     say : callable
-        Receives what is worth a line of its own.
+        Called with messages that deserve their own line.
     step : callable
-        Receives one short line for each step.
+        Called with one short line for each step.
     keep_unfit : bool
-        Count rows of a machine that was not fit for measuring as finished.
+        Count rows of an unfit machine as finished.
     """
     bench = recipe.bench
     settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seeds[0])
@@ -80,7 +80,7 @@ def measure(
 
 
 class _Pairs:
-    """The pairs of one backend that were measured, by the shape of the pruned network."""
+    """Measured pairs of one backend, by the shape of the pruned network."""
 
     def __init__(
         self,

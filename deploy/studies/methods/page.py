@@ -1,4 +1,4 @@
-"""The study as a page of its own, and as a part of a Markdown page: answers, plots, tables, failures, the machine."""
+"""The study as an HTML page or a block of a Markdown page: answers, plots, tables, failures, the machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from deploy.studies.methods.tables import (
 __all__ = ["BLOCK", "plots", "study_page", "write_page"]
 
 BLOCK = "study"
-"""Name of the place between whose marks a page receives the study."""
+"""Name of the block of a page that receives the study."""
 
 
 def plots(results: StudyResults) -> dict[str, str]:
-    """Draw the score against MACs, and against the time under each backend: by the name of the file."""
+    """Plot the score against MACs, and against the time on each backend; by file name."""
     backends = dict.fromkeys(("", *(row.backend for row in results.measured)))
     recovery = results.cells[0].recovery
     drawn = {f"pareto-{backend or 'macs'}.svg": pareto_plot(results, recovery, backend) for backend in backends}
@@ -38,7 +38,7 @@ def plots(results: StudyResults) -> dict[str, str]:
 
 
 def study_page(results: StudyResults) -> str:
-    """Make a page with everything inside: answers, a plot of the score over each cost, the tables."""
+    """Return a self-contained page: answers, a plot of the score over each cost, the tables."""
     recovery, named = results.cells[0].recovery, score_title(results.metric)
     pictures = []
     for backend in dict.fromkeys(("", *(row.backend for row in results.measured))):
@@ -57,7 +57,7 @@ def study_page(results: StudyResults) -> str:
 
 
 def write_page(results: StudyResults, page: Path) -> None:
-    """Put the study between the marks of a page, and its plots beside the page; a missing page is made.
+    """Write the study between the marks of a page, and its plots beside it; create a missing page.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def write_page(results: StudyResults, page: Path) -> None:
         The page lacks the marks, or cannot be written.
     """
     lines = [f"- {answer}" for answer in answers(results)] + ["", rule(results.metric), ""]
-    # The first table holds what was measured of the first seed.
+    # The first table has the measurements of the first seed.
     seeds = measured_tables(results) if len({row.seed for row in results.measured}) > 1 else ()
     for table in (
         *equal_time_tables(results),

@@ -1,4 +1,4 @@
-"""The Pareto plot of a study: accuracy or PSNR against what is left of the dense network's time, or of its MACs."""
+"""Pareto plot of a study: accuracy or PSNR against the remaining share of the dense network's time or MACs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Point", "front", "pareto_picture", "pareto_plot", "points"]
 _SIZE = (640.0, 400.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 170.0, 34.0, 48.0
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which colour-blind people can tell apart; markers differ by shape and a number as well."""
+"""Palette of Okabe and Ito, safe for colour blindness; markers also differ by shape and a number."""
 _SHAPES = ("circle", "square", "triangle", "diamond")
 _STYLE = """
 text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px}
@@ -29,7 +29,7 @@ line,polyline{fill:none;stroke:#59636e} .grid{stroke:#d5dae0;stroke-width:.75}
 .leader{stroke-width:.75}
 """
 _MARKER, _DIGIT, _TALL, _APART = 6.0, 7.0, 12.0, 4.0
-"""Half a marker, the width and height of a digit, and what keeps two numbers side by side from being read as one."""
+"""Half a marker, the width and height of a digit, and the gap that separates two adjacent numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Point:
     method, budget : str
         Their names in the tables.
     cost : tuple of float
-        Least, middle and most of what is left, as shares of the dense network's.
+        Lowest, mean and highest cost, as shares of the dense network's.
     score : Mean
         On test images.
     """
@@ -53,7 +53,7 @@ class Point:
 
 
 def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Point, ...]:
-    """Return what is drawn: by time under `backend`, or by MACs where none is given."""
+    """Return the points to draw, by time on `backend` or, if it is empty, by MACs."""
     drawn = []
     for budget in dict.fromkeys(cell.budget for cell in results.cells):
         for method in dict.fromkeys(cell.method for cell in results.cells):
@@ -66,7 +66,7 @@ def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Poi
 
 
 def front(drawn: Sequence[Point]) -> tuple[Point, ...]:
-    """Keep the points that no other beats in both, by rising cost."""
+    """Return the points of the Pareto front, by increasing cost."""
     best: list[Point] = []
     for point in sorted(drawn, key=lambda one: (one.cost[1], -one.score.value)):
         if not best or point.score.value > best[-1].score.value:
@@ -75,7 +75,7 @@ def front(drawn: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
-    """Draw `pareto_picture` as a whole SVG file, on white; empty text without points."""
+    """Draw `pareto_picture` as an SVG file with a white background; empty string without points."""
     drawn = pareto_picture(results, recovery, backend)
     if not drawn:
         return ""
@@ -86,18 +86,18 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
 
 
 def pareto_picture(results: StudyResults, recovery: str, backend: str = "", name: str = "pareto") -> str:
-    """Draw the score over the time, or the MACs, that is left; empty text without points.
+    """Draw the score over the remaining time or MACs; empty string without points.
 
     Parameters
     ----------
     results : StudyResults
-        All of the study.
+        Results of the study.
     recovery : str
-        Whose scores are drawn.
+        Recovery whose scores are drawn.
     backend : str
-        Under which time was measured; empty: MACs.
+        Backend of the time; empty: MACs.
     name : str
-        Identifier that is unique on the page.
+        Identifier, unique on the page.
     """
     shown = points(results, recovery, backend)
     if not shown:
@@ -147,7 +147,7 @@ def pareto_picture(results: StudyResults, recovery: str, backend: str = "", name
 
 
 def _labels(marked: Sequence[tuple[float, float, str]], within: Box) -> list[str]:
-    """Write beside each marker what it is, apart from all others; one that stands further away gets a line."""
+    """Label each marker without overlaps; a label further away gets a leader line."""
     at = [(x, y) for x, y, _ in marked]
     boxes = place_labels(at, [(_DIGIT * len(words) + _APART, _TALL) for _, _, words in marked], within, _MARKER)
     drawn = []
@@ -161,7 +161,7 @@ def _labels(marked: Sequence[tuple[float, float, str]], within: Box) -> list[str
 
 
 def _time(results: StudyResults, method: str, budget: str, backend: str) -> tuple[float, float, float] | None:
-    """Return the share of the dense network's time that is left: mean over seeds, and the ends of their intervals."""
+    """Return the share of the dense network's time: the mean over seeds, and the outer ends of their intervals."""
     asked = (method, budget, backend)
     speedups = [
         row.comparison.speedup
@@ -175,7 +175,7 @@ def _time(results: StudyResults, method: str, budget: str, backend: str) -> tupl
 
 
 def _dense_time(results: StudyResults, backend: str) -> str:
-    """Write what the dense network takes under a backend, in the middle of the pairs."""
+    """Format the time of the dense network on a backend: the median over the pairs."""
     times = [
         summarise(row.comparison.baseline).p50_ns
         for row in results.measured
@@ -194,7 +194,7 @@ def _spread(mean: Mean) -> float:
 
 
 def _whiskers(x: Axis, y: Axis, cost: tuple[float, float, float], score: Mean, colour: str) -> list[str]:
-    """Draw the interval of the cost, and one standard deviation of the score to each side."""
+    """Draw the interval of the cost, and one standard deviation of the score on each side."""
     at, low, high = x.at(cost[1]), y.at(score.value - _spread(score)), y.at(score.value + _spread(score))
     level = y.at(score.value)
     drawn = []

@@ -1,4 +1,4 @@
-"""The recipe of a study: which methods, budgets, recoveries and seeds are compared, on which network. No torch."""
+"""Recipe of a study: the network, and the methods, budgets, recoveries and seeds compared on it. No torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "Recovery
 
 RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil", "mend"]
 Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
-"""What is done to a pruned network before it is trained."""
+"""Step that repairs a pruned network before training."""
 BASELINES = ("uniform", "random")
-"""Methods that every study compares with: the same share of every layer, and chance."""
+"""Methods that every study compares with: the same share of every layer, and random choice."""
 _KINDS: dict[RecoveryKind, str] = {
     "fine-tune": "fine_tune",
     "scratch-e": "scratch_e",
@@ -49,13 +49,13 @@ _TITLES: dict[RecoveryKind, str] = {
 class MethodSpec(Section):
     """One pruning method with its settings."""
 
-    name: str = Field(pattern=_NAME, description="in the tables; default: that of the method")
+    name: str = Field(pattern=_NAME, description="name in the tables; default: that of the method")
     method: str = Field(description="one of `deploy list`")
-    settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
-    constraints: dict[str, Any] = Field(default_factory=dict, description="over those of the study")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method")
+    constraints: dict[str, Any] = Field(default_factory=dict, description="override those of the study")
     decide_by: Cost | None = Field(
         None,
-        description="decide by a share of this cost where a speed is asked for; the share that gives it is searched",
+        description="for a speed target: decide by a share of this cost; the share that gives it is searched for",
     )
 
     @model_validator(mode="before")
@@ -68,36 +68,42 @@ class MethodSpec(Section):
 
 
 class ScratchB(Section):
-    """As much computation as the dense network's training took."""
+    """The same computation as the training of the dense network."""
 
-    rule: Literal["cifar", "imagenet"] = Field("cifar", description="of the number of epochs")
+    rule: Literal["cifar", "imagenet"] = Field("cifar", description="rule for the number of epochs")
 
 
 class Distil(Section):
-    """Fine-tuning on the labels and on what the dense network says."""
+    """Fine-tuning on the labels and on the outputs of the dense network."""
 
     training: TrainSettings
     temperature: float = Field(4.0, gt=0)
-    weight: float = Field(0.9, ge=0, le=1, description="of the dense network; the labels get the rest")
+    weight: float = Field(0.9, ge=0, le=1, description="weight of the dense network; the labels get the rest")
 
 
 class Recovery(Section):
-    """What the pruned network goes through: exactly one of six kinds."""
+    """Recovery of a pruned network: exactly one of six kinds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     fine_tune: TrainSettings | None = Field(None, alias="fine-tune", description="from the weights that pruning left")
-    scratch_e: Section | None = Field(None, alias="scratch-e", description="from new weights, as the dense network")
-    scratch_b: ScratchB | None = Field(None, alias="scratch-b", description="from new weights, for as much computation")
+    scratch_e: Section | None = Field(
+        None, alias="scratch-e", description="from new weights, trained like the dense network"
+    )
+    scratch_b: ScratchB | None = Field(
+        None, alias="scratch-b", description="from new weights, for the same amount of computation"
+    )
     budget_matched: Section | None = Field(
         None, alias="budget-matched", description="as scratch-b, with the epochs of the first fine-tuning on top"
     )
     distil: Distil | None = Field(None, description="fine-tuning with the dense network as the teacher")
-    mend: Section | None = Field(None, description="what follows, and no training")
-    name: str = Field("", description="in the tables; default: that of the kind")
-    fold_bias: bool = Field(False, description="first add what removed channels gave on average to the biases behind")
-    recalibrate: bool = Field(False, description="first estimate the statistics of BatchNorm anew")
-    reconstruct: bool = Field(False, description="first fit layers that lost inputs to what they gave before")
+    mend: Section | None = Field(None, description="only the steps below, without training")
+    name: str = Field("", description="name in the tables; default: that of the kind")
+    fold_bias: bool = Field(
+        False, description="first add the mean contribution of removed channels to the biases behind them"
+    )
+    recalibrate: bool = Field(False, description="first re-estimate the statistics of BatchNorm")
+    reconstruct: bool = Field(False, description="first fit layers that lost inputs to their previous outputs")
 
     @model_validator(mode="before")
     @classmethod
@@ -122,7 +128,7 @@ class Recovery(Section):
 
     @property
     def kind(self) -> RecoveryKind:
-        """Which of the six it is."""
+        """Which of the six kinds it is."""
         return next(kind for kind, field in _KINDS.items() if getattr(self, field) is not None)
 
     @property
@@ -132,21 +138,21 @@ class Recovery(Section):
 
     @property
     def before(self) -> tuple[Mending, ...]:
-        """What mends the network before it is trained, in that order."""
+        """Steps that repair the network before training, in order."""
         return tuple(word for word in get_args(Mending) if getattr(self, word))
 
     @property
     def from_scratch(self) -> bool:
-        """Whether the weights that pruning left are thrown away."""
+        """Whether the weights left by pruning are discarded."""
         return self.kind in ("scratch-e", "scratch-b", "budget-matched")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what decides the result, in JSON types: all but the name."""
+        """Return everything that decides the result, in JSON types: all but the name."""
         return self.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
 
 
 class Budget(TargetSpec):
-    """What every method keeps to: a share of one cost, or a speed."""
+    """Target of every method: a share of one cost, or a speed."""
 
     @model_validator(mode="after")
     def _shared(self) -> Budget:
@@ -168,11 +174,11 @@ class Budget(TargetSpec):
         return f"{100 * target.kept_fraction:g} % {target.of}"
 
     def refusal(self, removes: Literal["channels", "weights"]) -> str:
-        """Return why methods of this kind cannot keep to it; empty where they can."""
+        """Return why methods of this kind cannot meet it; empty if they can."""
         return "single weights set to zero make no network faster" if self.is_speed and removes == "weights" else ""
 
     def target(self, removes: Literal["channels", "weights"]) -> dict[str, Any]:
-        """Return what a method is asked for: methods that set weights to zero keep so large a share of the weights."""
+        """Return the target of a method; methods that set weights to zero keep the same share of the weights."""
         if removes == "weights":
             return {"params": self.as_target().kept_fraction}
         return self.model_dump(exclude_none=True, exclude_defaults=True)
@@ -185,17 +191,17 @@ class StudyRecipe(Section):
     name: str = Field(pattern=_NAME)
     network: NetworkSpec
     data: DataSpec
-    train: TrainSettings = Field(description="of the dense network, and of every training from scratch")
+    train: TrainSettings = Field(description="training of the dense network, and every training from scratch")
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="the whole study is done with each")
     budgets: tuple[Budget, ...] = Field(
-        min_length=1, description="each a share of one cost that is kept, or a speed; {flops: [0.5, 0.25]} for shares"
+        min_length=1, description="each a kept share of one cost, or a speed; {flops: [0.5, 0.25]} for shares"
     )
     methods: tuple[MethodSpec, ...] = Field(min_length=1, description="names, or name, method, settings, constraints")
     baselines: bool = Field(True, description=f"add {' and '.join(BASELINES)}")
-    constraints: dict[str, Any] = Field(default_factory=dict, description="of all methods: as in `prune` of a run")
-    recoveries: tuple[Recovery, ...] = Field(min_length=1, description="all of them are done with every pruned network")
+    constraints: dict[str, Any] = Field(default_factory=dict, description="for all methods, as in `prune` of a run")
+    recoveries: tuple[Recovery, ...] = Field(min_length=1, description="each is applied to every pruned network")
     bench: Bench = Bench()
-    measure_seeds: PositiveInt = Field(1, description="of how many seeds the networks are measured, the first ones")
+    measure_seeds: PositiveInt = Field(1, description="number of seeds, from the first, whose networks are measured")
 
     @field_validator("budgets", mode="before")
     @classmethod
@@ -241,7 +247,7 @@ class StudyRecipe(Section):
 
     @property
     def all_methods(self) -> tuple[MethodSpec, ...]:
-        """The methods, and the baselines that are not among them."""
+        """The methods, plus the baselines that are not among them."""
         named = {method.name for method in self.methods}
         added = BASELINES if self.baselines else ()
         return (*self.methods, *(MethodSpec.model_validate(name) for name in added if name not in named))
@@ -252,23 +258,23 @@ class StudyRecipe(Section):
         return next((one.fine_tune.epochs for one in self.recoveries if one.fine_tune is not None), 0)
 
     def budgets_of(self, method: MethodSpec) -> tuple[Budget, ...]:
-        """Return the budgets that a method can keep to."""
+        """Return the budgets that a method can meet."""
         removes = method_class(method.method).removes
         return tuple(budget for budget in self.all_budgets if not budget.refusal(removes))
 
     def prune(self, method: MethodSpec, budget: Budget) -> Prune:
-        """Return what `deploy run` would be told for one method and budget.
+        """Return the `prune` section of a `deploy run` recipe for one method and budget.
 
         Raises
         ------
         ValueError
-            The constraints hold an unknown or illegal key.
+            The constraints have an unknown or illegal key.
         """
         removes = method_class(method.method).removes
         by = {"by": method.decide_by} if budget.is_speed and method.decide_by else {}
         target = {**budget.target(removes), **by}
         asked = {"method": method.method, "settings": method.settings, "target": target}
-        # Constraints on channels do not concern methods that remove none.
+        # Constraints on channels do not apply to methods that remove none.
         common = {
             key: value for key, value in self.constraints.items() if removes == "channels" or key in _OF_WEIGHTS_TOO
         }

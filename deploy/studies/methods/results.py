@@ -3,7 +3,7 @@
 Versions of both formats
 ------------------------
 1   the first
-2   scores with a metric in the place of accuracies
+2   scores with a metric instead of accuracies
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 RESULT = "result.json"
-"""Of one job, in its folder."""
+"""Result of a job, in its folder."""
 
 
 class Scores(Record):
-    """How good a network is: accuracy as a share or PSNR in dB, mean cross-entropy in nats or mean error of pixels."""
+    """Scores of a network: accuracy as a share or PSNR in dB; mean cross-entropy in nats or mean error of pixels."""
 
     metric: Metric = "accuracy"
     score_validation: float
@@ -51,35 +51,35 @@ class Scores(Record):
     @model_validator(mode="before")
     @classmethod
     def _lifted(cls, value: Any) -> Any:
-        """Read what version 1 called accuracies."""
+        """Read the accuracies of version 1."""
         if not isinstance(value, dict):
             return value
         return {key.replace("accuracy_", "score_"): one for key, one in value.items()}
 
 
 class JobResult(Document):
-    """``result.json`` of a job; what it does not know is None.
+    """``result.json`` of a job; unknown fields are None.
 
     Parameters
     ----------
     reason : str
-        Why it failed; empty when it did not.
+        Why it failed; empty if it did not.
     scores : Scores, optional
-        Of the network that it left; of a pruned one before any recovery.
+        Scores of the resulting network; of a pruned one before any recovery.
     lr, epochs, kept_epoch
-        Of its training: the largest learning rate, and which epoch's weights were kept.
+        Of its training: the largest learning rate, the number of epochs, and the epoch whose weights were kept.
     macs, params : tuple of int
-        Of the dense and the pruned network, for one example.
+        Cost of the dense and the pruned network, for one example.
     zeros : int
         Single weights that pruning set to zero; counted in `macs` and `params`.
     nonzero_macs : int
         Multiplications by weights that are not zero: what Scratch-B counts for methods that set weights to zero.
     landing : str
-        Where the plan landed, when that is far from the target.
+        Where the plan landed, if far from the target.
     speeds : tuple of SpeedLanding
-        How it came to the speed that was asked for.
+        How close it came to the requested speed.
     history : tuple of dict
-        What the method reported about its steps.
+        What the method reported on its steps.
     drawn : str
         How new weights were drawn.
     before : dict
@@ -89,7 +89,7 @@ class JobResult(Document):
     seconds : float
         Wall time of the process that finished the job.
     training_seconds : float
-        Of all epochs, those of earlier processes included.
+        Time of all epochs, including those of earlier processes.
     """
 
     version: Literal[1, 2] = 2
@@ -121,13 +121,13 @@ class Cell(Record):
     Parameters
     ----------
     outcome : {"ok", "failed", "not run"}
-        `reason` says why where it is not "ok".
+        `reason` says why if it is not "ok".
     dense, pruned, recovered : Scores, optional
-        Of the dense network, of the pruned one as the method left it, and after the recovery.
+        Scores of the dense network, of the pruned one before the recovery, and after it.
     lr, epochs : optional
-        Of the recovery.
+        Learning rate and epochs of the recovery.
     key, folder, plan_folder : str
-        Its job, and where its weights and its plan lie, inside the folder of the study; empty where it has no job.
+        Its job, and the folders of its weights and its plan, inside that of the study; empty without a job.
     """
 
     method: str
@@ -157,7 +157,7 @@ class Cell(Record):
 
 
 class MeasuredRow(Record):
-    """One pruned network beside the dense one under one backend: a comparison, or why there is none."""
+    """One pruned network against the dense one on one backend: a comparison, or why there is none."""
 
     method: str
     budget: str
@@ -174,13 +174,13 @@ class StudyResults(Document):
     Parameters
     ----------
     recipe : dict
-        As it was read.
+        The recipe as read.
     split : str
-        How images were divided, and what is chosen on which of them.
+        How images are split, and what is chosen on which split.
     versions : dict of str to str
-        Of the packages behind the results.
+        Versions of the packages behind the results.
     processes : int
-        That shared each training.
+        Processes that shared each training.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -194,7 +194,7 @@ class StudyResults(Document):
 
     @property
     def metric(self) -> Metric:
-        """What its scores are."""
+        """Metric of its scores."""
         scores = (scores for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
         return next((one.metric for one in scores), "accuracy")
 
@@ -205,7 +205,7 @@ def load_results(path: Path) -> StudyResults:
     Raises
     ------
     ResultsError
-        It is missing, broken, or of an unknown version.
+        The file is missing, broken, or of an unknown version.
     """
     try:
         results = StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
@@ -215,7 +215,7 @@ def load_results(path: Path) -> StudyResults:
 
 
 def read_result(folder: Path, key: str) -> JobResult | None:
-    """Read the result of the job with this key; None where there is none that can be read."""
+    """Read the result of the job with this key; None if there is no readable one."""
     try:
         result = JobResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
@@ -224,5 +224,5 @@ def read_result(folder: Path, key: str) -> JobResult | None:
 
 
 def write_result(folder: Path, result: JobResult) -> None:
-    """Write the result of a job, whole or not at all."""
+    """Write the result of a job atomically."""
     result.save(folder / RESULT)

@@ -1,4 +1,4 @@
-"""Do the jobs that are missing, each when those that it needs are done; one that fails does not stop the others."""
+"""Run the missing jobs, each after those that it needs; a failed job does not stop the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STANDS_ON = "stands on "
 
 
 def finished(root: Path, job: StudyJob) -> JobResult | None:
-    """Read the result of a job that is done, or None."""
+    """Read the result of a finished job; None if it is not finished."""
     if not Stage(root / job.folder, job.key).done:
         return None
     result = read_result(root / job.folder, job.key)
@@ -37,28 +37,28 @@ def do_jobs(
     chosen: frozenset[str],
     after: Callable[[dict[str, JobResult]], None] = lambda _: None,
 ) -> dict[str, JobResult]:
-    """Do what is not done, and return the result of every job that has one, by folder.
+    """Run the unfinished jobs, and return the result of every job that has one, by folder.
 
     A job that measures runs alone, on this machine.
-    A job that failed is tried again the next time. What runs when this ends, however it ends, is ended too, and goes on
-    from its last checkpoint the next time.
+    A failed job is tried again the next time. Jobs still running when this function exits, for any reason, are killed,
+    and resume from their last checkpoint the next time.
 
     Parameters
     ----------
     jobs : sequence of StudyJob
-        A job stands behind those that it needs.
+        Jobs, each after those that it needs.
     root : Path
         Folder of the study.
     executor : Executor
-        Where they run.
+        Executor that runs them.
     say : callable
-        Receives one line for each job.
+        Called with one line for each job.
     step : callable
-        Receives a line whenever other jobs run.
+        Called with a line whenever the running jobs change.
     chosen : frozenset of str
-        Folders of the jobs that may be done; others are only read.
+        Folders of the jobs to run; others are only read.
     after : callable
-        Receives all results whenever one is new.
+        Called with all results whenever there is a new one.
     """
     results = {job.folder: result for job in jobs if (result := finished(root, job)) is not None}
     waiting = [job for job in jobs if job.folder not in results and job.folder in chosen]
@@ -106,7 +106,7 @@ def do_jobs(
 
 
 def _collect(root: Path, job: StudyJob, reason: str) -> JobResult:
-    """Read the result of a job that ended; a process may die when its work is done, or write itself why it ends."""
+    """Read the result of an ended job; its process may die after its work, or write the reason itself."""
     result = read_result(root / job.folder, job.key)
     if result is None:
         result = _failure(job, reason or "its process left no result")
@@ -115,7 +115,7 @@ def _collect(root: Path, job: StudyJob, reason: str) -> JobResult:
 
 
 def _begin(root: Path, job: StudyJob) -> Path:
-    """Make the job's folder ready; a training that was begun for the same job stays in it."""
+    """Prepare the folder of a job, keeping an unfinished training of the same job."""
     with output_errors(root / job.folder):
         folder = Stage(root / job.folder, job.key).begin()
     (folder / RESULT).unlink(missing_ok=True)
@@ -128,7 +128,7 @@ def _failure(job: StudyJob, reason: str) -> JobResult:
 
 
 def _of_need(broken: JobResult) -> str:
-    """Name what failed first, once, however long the chain is."""
+    """Return the root failure of a chain of dependent jobs, named once."""
     return (
         broken.reason if _STANDS_ON in broken.reason else f"{_STANDS_ON}{broken.title}, which failed: {broken.reason}"
     )

@@ -1,4 +1,4 @@
-"""The study as a whole: do its jobs, measure what came out, and keep every number in ``study.json``."""
+"""Run a whole study: do its jobs, measure the networks, and save every number to ``study.json``."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ def run_study(
     measured: bool = True,
     keep_unfit: bool = False,
 ) -> StudyResults:
-    """Do what is left of a study.
+    """Run the rest of a study.
 
     Parameters
     ----------
     recipe : StudyRecipe
-        What is compared.
+        Recipe of the study.
     root : Path
-        Folder of the study; made when missing. ``study.json`` in it is written after every job.
+        Folder of the study, created if missing; its ``study.json`` is written after every job.
     executor : Executor
-        Where the jobs run; measuring happens here, after the jobs, one pair at a time.
+        Executor of the jobs; measuring happens here, after the jobs, one pair at a time.
     say : callable
-        Receives what is worth a line of its own: a job that ended, a network that was measured before.
+        Called with messages that deserve their own line: a job that ended, a network measured before.
     step : callable, optional
-        Receives one short line for each step.
+        Called with one short line for each step.
     only : sequence of str
-        Pattern of names of methods that are worked on; of the others what is done already is shown.
+        Patterns of the names of methods to work on; for the others, existing results are shown.
     measured : bool
         Whether to measure at all.
     keep_unfit : bool
-        Count measurements of a machine that was not fit for measuring as finished.
+        Count measurements of an unfit machine as finished.
 
     Raises
     ------
     RecipeError, SourceError
-        No method matches, the network or the data is unknown.
+        No method matches, or the network or the data is unknown.
     BackendUnavailableError, UnknownBackendError
         A backend cannot run here; nothing was done.
     OutputError
@@ -101,7 +101,7 @@ def run_study(
 
 
 def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
-    """Describe how images were divided, and what is chosen on which of them."""
+    """Describe how images are split, and what is chosen on which split."""
     data, train, metric = recipe.data, recipe.train, metric_of(recipe.data)
     scored = score_name(metric)
     sizes = next(
@@ -122,7 +122,7 @@ def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
 
 
 def _require_data(recipe: StudyRecipe) -> None:
-    """Check before any work that the images are there."""
+    """Check in advance that the images are available."""
     kind = recipe.data.name.partition(":")[0]
     known = {one.name: one for one in data_availability(recipe.data.root)}
     if kind not in known:
@@ -174,7 +174,7 @@ def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) 
 
 
 def _filled(cell: Cell, prune: StudyJob, job: StudyJob, results: dict[str, JobResult]) -> Cell:
-    """Return the cell with what its two jobs came to."""
+    """Return the cell with the results of its two jobs."""
     changes: dict[str, Any] = {"key": job.key, "folder": job.folder, "plan_folder": prune.folder}
     if (pruned := results.get(prune.folder)) is not None:
         changes |= {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing", "speeds")}

@@ -1,4 +1,4 @@
-"""From cells to rows: means and deviations over seeds, and which method won by more than the seeds' noise."""
+"""Summarise cells: means and deviations over seeds, and which method won by more than the seed noise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better one is than another: the mean over seeds, and half the width of its 95 % interval.
+    """How much better one method is than another: mean over seeds, and half-width of its 95 % interval.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Difference:
     half_width : float or None
         None with fewer than two seeds.
     n : int
-        Seeds that both have.
+        Number of seeds that both have.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Difference:
 
     @property
     def exceeds(self) -> bool | None:
-        """Whether it exceeds the seed noise; None where that is not known."""
+        """Whether it exceeds the seed noise; None if unknown."""
         return None if self.half_width is None else abs(self.value) > self.half_width
 
 
@@ -57,13 +57,13 @@ class Win:
     Parameters
     ----------
     budget, recovery, method, second : str
-        `second` is the next best; empty where there is only one.
+        `second` is the runner-up; empty if there is only one method.
     mean : Mean
-        Of the winner.
+        Mean of the winner.
     margin : Difference or None
-        Over the next best, over the seeds that both have.
+        Margin over the runner-up, on the seeds that both have.
     n_test : int
-        Test images.
+        Number of test images.
     """
 
     budget: str
@@ -76,14 +76,14 @@ class Win:
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
-    """Average over seeds; None of nothing."""
+    """Average over seeds; None without values."""
     if not values:
         return None
     return Mean(value=fmean(values), deviation=stdev(values) if len(values) > 1 else None, n=len(values))
 
 
 def rule(metric: Metric) -> str:
-    """Return the rule by which a difference counts as more than noise."""
+    """Return the rule for when a difference counts as more than noise."""
     least = ", and a standard deviation of at least half a test image" if metric == "accuracy" else ""
     return (
         "A difference between two methods exceeds the seed noise when the 95 % interval of the mean of their "
@@ -95,10 +95,10 @@ def rule(metric: Metric) -> str:
 def paired(
     ours: dict[int, float], theirs: dict[int, float], n_test: int, metric: Metric = "accuracy"
 ) -> Difference | None:
-    """Compare the scores of two methods seed by seed; None where no seed has both.
+    """Compare the scores of two methods seed by seed; None if they share no seed.
 
-    Accuracies are multiples of 1 / `n_test`, so that a few seeds often differ by the very same amount: the standard
-    deviation of the differences counts as half of that at least.
+    Accuracies are multiples of 1 / `n_test`, so a few seeds often differ by exactly the same amount; the standard
+    deviation of the differences is therefore taken as at least half of that.
     """
     differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
     average = mean_of(differences)
@@ -113,7 +113,7 @@ def paired(
 
 
 def cells_of(results: StudyResults, *, method: str = "", budget: str = "", recovery: str = "") -> tuple[Cell, ...]:
-    """Return the cells with these names; an empty name stands for all."""
+    """Return the cells with these names; an empty name matches all."""
     return tuple(
         cell
         for cell in results.cells
@@ -124,7 +124,7 @@ def cells_of(results: StudyResults, *, method: str = "", budget: str = "", recov
 def scores_of(
     cells: Iterable[Cell], of: Callable[[Cell], Scores | None] = lambda cell: cell.recovered
 ) -> dict[int, float]:
-    """Return the test score by seed, of the cells that have one."""
+    """Return the test scores by seed, for the cells that have one."""
     return {cell.seed: scores.score_test for cell in cells if (scores := of(cell)) is not None}
 
 
@@ -135,10 +135,10 @@ def against(results: StudyResults, method: str, other: str, budget: str, recover
 
 
 def wins(results: StudyResults) -> tuple[Win, ...]:
-    """Find the best method for each budget and recovery, among those that remove channels and all of whose seeds ran.
+    """Find the best method per budget and recovery, among those that remove channels and ran with all seeds.
 
-    Methods that set single weights to zero are controls: their networks are no smaller. Methods are compared after the
-    same recovery only: taking each one's best would be a choice made on test images.
+    Methods that set single weights to zero are controls: their networks are not smaller. Methods are only compared
+    after the same recovery: taking the best of each would be a choice made on test images.
     """
     best_of = []
     for budget in dict.fromkeys(cell.budget for cell in results.cells):

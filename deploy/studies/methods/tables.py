@@ -1,4 +1,4 @@
-"""The study as tables: narrow ones for the terminal, and one wide one in the form of the papers."""
+"""Tables of a study: narrow ones for the terminal, and a wide one in the style of papers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LEFT = "what is left, with its share of the dense network's"
 
 
 def tables(results: StudyResults) -> tuple[Table, ...]:
-    """Return the tables for the terminal; one without rows is left out."""
+    """Return the tables for the terminal, without empty ones."""
     made = (
         *equal_time_tables(results),
         *_score_tables(results),
@@ -51,7 +51,7 @@ def tables(results: StudyResults) -> tuple[Table, ...]:
 
 
 def _score_tables(results: StudyResults) -> Iterator[Table]:
-    """Yield the scores at each budget that is no speed."""
+    """Yield a table of scores for each budget that is not a speed."""
     recoveries = _recoveries(results)
     dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
     for budget in _budgets(results):
@@ -69,7 +69,7 @@ def _score_tables(results: StudyResults) -> Iterator[Table]:
 
 
 def paper_table(results: StudyResults) -> Table:
-    """Tabulate each method and budget in one row: scores, MACs, parameters, and what was measured."""
+    """Tabulate each method and budget in one row: scores, MACs, parameters and measurements."""
     recoveries = _recoveries(results)
     backends = list(dict.fromkeys(row.backend for row in results.measured))
     notes, rows = Notes(), []
@@ -100,7 +100,7 @@ def paper_table(results: StudyResults) -> Table:
 
 
 def equal_time_tables(results: StudyResults) -> Iterator[Table]:
-    """Yield for each speed what the networks of all methods take, keep and score, the best first."""
+    """Yield for each speed a table of time, cost and scores of all methods, the best first."""
     recoveries, metric = _recoveries(results), results.metric
     for budget in _budgets(results):
         landing = next((one for cell in cells_of(results, budget=budget) for one in cell.speeds), None)
@@ -159,7 +159,7 @@ def against_table(results: StudyResults) -> Table:
 
 
 def cost_table(results: StudyResults) -> Table:
-    """Tabulate what each pruned network costs, counted, and how good it is before any recovery."""
+    """Tabulate the counted cost of each pruned network, and its score before any recovery."""
     notes, rows = Notes(), []
     for budget in _budgets(results):
         for method in _methods(results):
@@ -179,7 +179,7 @@ def cost_table(results: StudyResults) -> Table:
 
 
 def measured_tables(results: StudyResults) -> Iterator[Table]:
-    """Yield what each network gives beside the dense one, for each backend."""
+    """Yield for each backend a table of each network measured against the dense one."""
     for backend in dict.fromkeys(row.backend for row in results.measured):
         notes = Notes()
         own = [row for row in results.measured if row.backend == backend]
@@ -232,7 +232,7 @@ def recovery_table(results: StudyResults) -> Table:
 
 
 def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> list[str]:
-    """Write the score after each recovery; a missing seed gets a note."""
+    """Format the score after each recovery; a missing seed gets a note."""
     written = []
     for recovery in _recoveries(results):
         cells = cells_of(results, method=method, budget=budget, recovery=recovery)
@@ -242,7 +242,7 @@ def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> lis
 
 
 def _shares(shares: Sequence[float]) -> str:
-    """Write the mean of shares of the dense network's time, with the least and the most where they differ."""
+    """Format the mean share of the dense network's time, with lowest and highest if they differ."""
     if not shares:
         return NOTHING
     least, most = percent(min(shares), 1), percent(max(shares), 1)
@@ -256,7 +256,7 @@ def _measured_shares(results: StudyResults, method: str, budget: str, backend: s
 
 
 def _off(landing: SpeedLanding) -> str:
-    """Return what to know of a network that takes another time than was asked for; empty where it does not."""
+    """Return a note on a network that missed the requested time; empty if it did not."""
     share = landing.measured[landing.kept_round]
     if abs(share - landing.asked) <= landing.tolerance:
         return ""
@@ -276,7 +276,7 @@ def _costs(cells: Sequence[Cell], notes: Notes) -> tuple[str, str]:
 
 
 def _measured(results: StudyResults, method: str, budget: str, backend: str, notes: Notes) -> tuple[str, str, str]:
-    """Write latency, speed-up and realised share of the first seed."""
+    """Format latency, speed-up and realised share of the first seed."""
     rows = [r for r in results.measured if (r.method, r.budget, r.backend) == (method, budget, backend)]
     pair = rows[0].comparison if rows else None
     if pair is None or pair.speedup is None:
@@ -295,7 +295,7 @@ def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
 
 
 def _caveats(row: MeasuredRow) -> list[str]:
-    """Return what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
+    """Return what makes the numbers of a pair doubtful, and the network they come from if it is another."""
     notes = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
     sides = () if row.comparison is None else row.comparison.sides
     doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)

@@ -1,4 +1,4 @@
-"""The torch half of one job: measure a table, train, prune, recover or export, and evaluate what came out."""
+"""The torch half of one job: measure a table, train, prune, recover or export, and evaluate the result."""
 
 from __future__ import annotations
 
@@ -61,31 +61,31 @@ _RECALIBRATION_BATCHES = 100
 
 
 def perform(job: StudyJob, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> JobResult:
-    """Do one job in its folder, which was begun; its trainings go on from their last checkpoints.
+    """Run one job in its prepared folder; its trainings resume from their last checkpoints.
 
     Parameters
     ----------
     job : StudyJob
-        What to do.
+        The job.
     root : Path
         Folder of the study.
     data : DataSource
-        What the job's recipe names.
+        Data that the recipe of the job names.
     progress : Progress
-        Shows lines.
+        Shows the progress.
     own : Path, optional
-        Where it works instead of the job's folder, which stays the place of checkpoints: for processes that only share
-        the training of the first one.
+        Folder to use instead of the job's, which still holds the checkpoints; for processes that only share the
+        training of the first one.
 
     Raises
     ------
     SharedTrainingDone
-        With a folder of its `own`, when the training is done.
+        With `own`, when the training is done.
     """
     folder = own or root / job.folder
     work = _JobWork(
         job=job,
-        # The seed of the study decides the order of the images too, wherever a training happens.
+        # The seed of the study also decides the order of the images, in every training.
         context=StepContext(
             recipe=job.recipe,
             data=data,
@@ -107,7 +107,7 @@ def perform(job: StudyJob, root: Path, data: DataSource, progress: Progress, *, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JobWork:
-    """A job, and where it reads and writes; `needs` are the folders that `StudyJob.needs` names."""
+    """A job and its folders; `needs` are the folders that `StudyJob.needs` names."""
 
     job: StudyJob
     context: StepContext
@@ -116,7 +116,7 @@ class _JobWork:
 
     @property
     def recovery(self) -> Recovery:
-        """What the pruned network goes through; only of a job that recovers."""
+        """Recovery of the pruned network; only for a job of that kind."""
         assert self.job.recovery is not None
         return self.job.recovery
 
@@ -189,7 +189,7 @@ def _export(work: _JobWork) -> dict[str, Any]:
 
 
 def _settings(work: _JobWork) -> TrainSettings:
-    """Return how the pruned network is trained."""
+    """Return the training settings of the pruned network."""
     recovery, train = work.recovery, work.context.recipe.train
     assert train is not None
     if recovery.fine_tune is not None:
@@ -206,7 +206,7 @@ def _settings(work: _JobWork) -> TrainSettings:
 
 
 def _mend(work: _JobWork, model: nn.Module, mendings: Sequence[Mending]) -> dict[str, Any]:
-    """Do what mends the network without training it."""
+    """Repair the network without training it."""
     done: dict[str, Any] = {}
     for mending in mendings:
         stream = batches(work.context, _MENDING_STREAMS[mending])
@@ -225,7 +225,7 @@ def _mend(work: _JobWork, model: nn.Module, mendings: Sequence[Mending]) -> dict
 
 
 def _fresh(work: _JobWork) -> tuple[nn.Module, str]:
-    """Draw the weights of the pruned network anew; zeros stay zeros. Also return how they were drawn."""
+    """Draw new weights for the pruned network, keeping zeros; also return how they were drawn."""
     context = work.context
     pruned = work.compact()
     seed = epoch_seed(context.recipe.seed, _SCRATCH_STREAM)
@@ -276,7 +276,7 @@ def _training(folder: Path) -> dict[str, Any]:
 
 
 def _copy_zeros(source: nn.Module, target: nn.Module) -> None:
-    """Set to zero what is zero in `source`: weights of convolutions and linear layers."""
+    """Set weights of convolutions and linear layers to zero where they are zero in `source`."""
     with torch.no_grad():
         for name, module in source.named_modules():
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
@@ -284,7 +284,7 @@ def _copy_zeros(source: nn.Module, target: nn.Module) -> None:
 
 
 def _architecture(path: Path, *, has_zeros: bool) -> str:
-    """Hash an ONNX file without the values of its weights."""
+    """Return the hash of an ONNX file without the values of its weights."""
     proto = onnx.load(path)
     for tensor in proto.graph.initializer:
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):

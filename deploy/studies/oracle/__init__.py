@@ -1,3 +1,3 @@
-"""Which criterion ranks units as their ablation does: `study` starts `work` in a child, `results` and `page` show."""
+"""Study of which criterion ranks units like their ablation: `study` starts `work`, `results` and `page` show it."""
 
 __all__: list[str] = []

@@ -18,7 +18,7 @@ _MARKS = (("per layer", "per_layer"), ("all layers", "overall"), ("all layers, l
 
 
 def oracle_table(results: OracleResults) -> Table:
-    """Derive the paper's table: one row for each criterion, best after l2 first."""
+    """Return the table of the paper: one row per criterion, best after l2 first."""
     rows, notes = [], Notes()
     for row in _ordered(results):
         name = row.criterion
@@ -47,9 +47,9 @@ def oracle_plot(results: OracleResults, name: str = "oracle") -> str:
     Parameters
     ----------
     results : OracleResults
-        All of the study.
+        Results of the study.
     name : str
-        Identifier that is unique on the page.
+        Identifier, unique on the page.
     """
     ordered = _ordered(results)
     bottom = _TOP + _ROW * len(ordered)
@@ -74,7 +74,7 @@ def oracle_plot(results: OracleResults, name: str = "oracle") -> str:
 
 
 def oracle_page(results: OracleResults) -> str:
-    """Make a page with everything inside: the best criterion, a bar for each, all three correlations, the table."""
+    """Return a self-contained page: the best criterion, a bar for each, all three correlations, the table."""
     rows = []
     for row in _ordered(results):
         numbers = (("per layer", row.per_layer), ("all layers", row.overall))
@@ -103,7 +103,7 @@ def _lead(results: OracleResults) -> str:
 
 
 def _ordered(results: OracleResults) -> list[CriterionRow]:
-    """Best after l2 first; those without a number last."""
+    """Sort the best after l2 first, and rows without a number last."""
     return sorted(results.rows, key=lambda row: 2.0 if row.overall_l2 is None else -row.overall_l2)
 
 

@@ -19,10 +19,10 @@ class _Record(BaseModel):
 
 
 class CriterionRow(_Record):
-    """How one criterion ranks units, against the oracle.
+    """How the ranking of one criterion correlates with the oracle.
 
-    Correlations are Spearman's; None where there is nothing to rank. `left_out` says of which groups the criterion
-    does not apply, and why: correlations are over the others.
+    Correlations are Spearman's; None if there is nothing to rank. `left_out` lists the groups that the criterion does
+    not apply to, and why; correlations are over the others.
     """
 
     criterion: str
@@ -36,9 +36,9 @@ class CriterionRow(_Record):
 
 
 class OracleResults(_Record):
-    """The oracle of one trained network, and how criteria compare with it.
+    """Oracle of one trained network, and how criteria compare with it.
 
-    `losses` are changes of the mean loss (in nats, for classes) as each unit of each group goes alone.
+    `losses` are changes of the mean loss (in nats, for classes) when each unit of each group is removed alone.
     """
 
     version: Literal[1, 2] = 2
@@ -72,7 +72,7 @@ def load_oracle(path: Path) -> OracleResults:
     Raises
     ------
     ResultsError
-        It is missing, or not one of these.
+        The file is missing, or not a file of this study.
     """
     with read_errors(path, ResultsError):
         try:

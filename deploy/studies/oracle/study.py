@@ -1,4 +1,4 @@
-"""The oracle study: train a recipe's dense network, ablate each unit alone, and compare every criterion with that."""
+"""The oracle study: train a recipe's dense network, ablate each unit alone, and compare every criterion with this."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from deploy.studies.oracle.results import OracleResults, load_oracle
 __all__ = ["FOLDER", "RESULTS", "OracleSettings", "run_study"]
 
 FOLDER = "oracle"
-"""Of the study, inside that of the run."""
+"""Folder of the study inside that of the run."""
 RESULTS = "oracle.json"
 
 
 class OracleSettings(Record):
-    """What the study looks at.
+    """Settings of the study.
 
     Parameters
     ----------
     criteria : tuple of str
-        Names, each once.
+        Names of criteria, each once.
     split : {"train", "validation"}
-        Which images; training images without augmentation.
+        Images to use; training images are not augmented.
     n_examples : int
-        So many of them, drawn with the recipe's seed; all of them where there are fewer.
+        Number of images, drawn with the recipe's seed; all if there are fewer.
     batch_size : int
-        Of the batches; part of the criteria that square a batch's gradient.
+        Size of the batches; it affects criteria that square the gradient of a batch.
     """
 
     criteria: tuple[str, ...]
@@ -41,21 +41,21 @@ class OracleSettings(Record):
 
 
 def run_study(recipe: Recipe, settings: OracleSettings, store: StageStore) -> OracleResults:
-    """Study the dense network that `deploy run` left, or train it first; a study that finished is only read.
+    """Study the dense network of `deploy run`, training it first if needed; a finished study is only read.
 
     Parameters
     ----------
     recipe : Recipe
-        Its network and data.
+        Recipe with the network and data.
     settings : OracleSettings
-        What the study looks at.
+        Settings of the study.
     store : StageStore
         Folder of the run; ends up with ``oracle/oracle.json``.
 
     Raises
     ------
     ChildFailedError
-        The child that computes failed; its own message is already on standard error.
+        The child process failed; its message is already on standard error.
     """
     asked = [list(settings.criteria), settings.split, settings.n_examples, settings.batch_size]
     stage = store.stage(FOLDER, stage_key(stages_of(recipe, store).train.key, asked))

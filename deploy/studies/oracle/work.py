@@ -1,4 +1,4 @@
-"""The torch half of the oracle study. Scores are taken on training or validation images; test images are not read."""
+"""The torch half of the oracle study. Scores use training or validation images; test images are not read."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ __all__ = ["study_recipe"]
 def study_recipe(recipe_file: str, folder: str, settings_json: str) -> None:
     """Train the dense network of a resolved recipe as `deploy run` does, study it, and write ``oracle.json``.
 
-    Called in a child by `deploy.studies.oracle.study`.
+    Called in a child process by `deploy.studies.oracle.study`.
 
     Raises
     ------
     MethodError
         A criterion does not exist, or the network has no feature map to ablate.
     NothingToPruneError
-        The network has no group that could lose a unit.
+        The network has no group that can lose a unit.
     """
     recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     settings, store = OracleSettings.model_validate_json(settings_json), StageStore(Path(folder))
@@ -136,7 +136,7 @@ def _row(criterion: Criterion, evidence: Evidence, oracle: Scores) -> CriterionR
 
 
 def _scores(criterion: Criterion, evidence: Evidence) -> tuple[Scores, dict[str, str]]:
-    """Score all groups; where the criterion refuses one, each by itself, with the reasons of those it refuses."""
+    """Score all groups, or each alone if the criterion refuses one; also return why groups were refused."""
     try:
         return criterion.scores(evidence), {}
     except MethodError:

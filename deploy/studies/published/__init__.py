@@ -1,7 +1,7 @@
-"""Pruned networks that papers published, measured beside their dense parents.
+"""Study of pruned networks from papers, measured against their dense parents.
 
-`catalogue` reads what is published (``catalogue/*.yaml``), `build` makes the networks (some from `networks`) in a
-child that `export` starts; `study` measures, `tables` shows.
+`catalogue` reads the published figures (``catalogue/*.yaml``), `build` makes the networks (some from `networks`) in a
+child process that `export` starts; `study` measures, `tables` shows.
 """
 
 __all__: list[str] = []

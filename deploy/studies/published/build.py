@@ -1,7 +1,7 @@
-"""From an entry of the catalogue to two torch modules with random weights: the dense parent and the pruned network.
+"""Build an entry of the catalogue as two torch modules with random weights: dense parent and pruned network.
 
-A pruning of the parent goes through our own engine (a plan, then `pruners.surgery.apply`); removed blocks and other
-heads are built.
+A pruned parent is made by our own engine (a plan, then `pruners.surgery.apply`); networks with removed blocks or other
+heads are built directly.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ _TRACED_BATCH = 2
 def export_pair(name: str, folder: str) -> None:
     """Build a network of the catalogue and its parent, and write them as ONNX files with a free batch dimension.
 
-    Called in a child by `deploy.studies.published.export`.
+    Called in a child process by `deploy.studies.published.export`.
 
     Raises
     ------
     CatalogueError, ExportError
-        They are not what the catalogue counts, or cannot be exported.
+        Their counts differ from the catalogue, or they cannot be exported.
     """
     (entry,) = load_catalogue().select((name,))
     for label, network in zip(LABELS, build_pair(entry), strict=True):
@@ -67,12 +67,12 @@ def export_pair(name: str, folder: str) -> None:
 
 
 def build_dense(network: Network) -> nn.Module:
-    """Make a network of the catalogue with random weights, always the same ones, in evaluation mode.
+    """Build a network of the catalogue in evaluation mode, with fixed random weights.
 
     Raises
     ------
     CatalogueError
-        The builder is missing, or it refuses the options.
+        The builder is missing or refuses the options.
     SourceError, ExtraMissingError
         See `deploy.sources.network.build`.
     """
@@ -92,18 +92,18 @@ def build_dense(network: Network) -> nn.Module:
 
 
 def example(network: Network, batch: int = _TRACED_BATCH) -> tuple[Tensor]:
-    """Draw one batch of images, always the same ones."""
+    """Draw one batch of images from a fixed seed."""
     generator = torch.Generator().manual_seed(_SEED)
     return (torch.randn(batch, *network.input_shape, generator=generator),)
 
 
 def build_pair(entry: CatalogueEntry) -> tuple[nn.Module, nn.Module]:
-    """Make the parent and the pruned network; their counts are those of the catalogue.
+    """Build the parent and the pruned network, and check their counts against the catalogue.
 
     Raises
     ------
     CatalogueError
-        The entry names layers that the parent lacks or counts that it cannot keep, or the counts come out differently.
+        The entry names layers that the parent lacks or counts that it cannot keep, or the resulting counts differ.
     TraceError, PlanError, SurgeryError
         The engine cannot prune the parent.
     """
@@ -114,12 +114,12 @@ def build_pair(entry: CatalogueEntry) -> tuple[nn.Module, nn.Module]:
 
 
 def prune(entry: CatalogueEntry, dense: nn.Module, *, graph: Graph | None = None) -> nn.Module:
-    """Cut `dense` down to the entry's channels; of each layer the first ones stay: speed does not depend on which.
+    """Prune `dense` to the entry's channels, keeping the first ones of each layer: speed does not depend on which.
 
     Parameters
     ----------
     graph : Graph, optional
-        Of `dense`, where it is known.
+        Graph of `dense`, if known.
     """
     graph = trace(dense, example(entry.parent)) if graph is None else graph
     # Random weights: `check_counts` finds wrong shapes, and the export runs the network.
@@ -127,7 +127,7 @@ def prune(entry: CatalogueEntry, dense: nn.Module, *, graph: Graph | None = None
 
 
 def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
-    """Write the entry as a plan for its parent.
+    """Return the entry as a plan for its parent.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
 
 
 def kept_counts(entry: CatalogueEntry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
-    """Return the channels that each group keeps: as listed, or by the shares of `Ratios`.
+    """Return the number of channels each group keeps: as listed, or by the shares of `Ratios`.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _by_ratios(entry: CatalogueEntry, ratios: Ratios, units: Mapping[str, int]) 
     counts: dict[str, int] = {}
     for pattern, removed in ratios.removed.items():
         for name in _matching(entry, pattern, units):
-            # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998 in floating point, and one channel is meant.
+            # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998 in floating point, but one channel is meant.
             kept = units[name] if name in whole else floor(units[name] * (1 - removed) + 1e-9)
             if counts.setdefault(name, kept) != kept:
                 raise CatalogueError(f"{entry.name}: {name!r} is named by two patterns with different shares")
@@ -188,9 +188,9 @@ def _matching(entry: CatalogueEntry, pattern: str, units: Mapping[str, int]) -> 
 
 
 def count(module: nn.Module, network: Network) -> Counts:
-    """Count parameters, and the MACs of convolutions and linear layers for one image; nothing is computed.
+    """Count parameters, and the MACs of convolutions and linear layers for one image, without computing.
 
-    A copy on the meta device is run, so that only shapes flow. Biases, norms and activations have no MACs.
+    A copy runs on the meta device, which only propagates shapes. Biases, norms and activations have no MACs.
     """
     twin = copy.deepcopy(module).to("meta").eval()
     macs = 0
@@ -208,12 +208,12 @@ def count(module: nn.Module, network: Network) -> Counts:
 
 
 def check_counts(entry: CatalogueEntry, dense: nn.Module, pruned: nn.Module) -> None:
-    """Refuse networks that are not what the catalogue counts.
+    """Refuse networks whose counts differ from the catalogue.
 
     Raises
     ------
     CatalogueError
-        A count differs, be it by one.
+        A count differs, even by one.
     """
     pair = Pair(dense=count(dense, entry.parent), pruned=count(pruned, entry.network or entry.parent))
     for label in ("dense", "pruned"):

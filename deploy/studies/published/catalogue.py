@@ -1,8 +1,8 @@
-"""What papers published of their pruned networks, as data: read, checked against itself, and looked up.
+"""Catalogue of published pruned networks: read it, check its consistency, and look up entries.
 
-Every entry names its source and holds three kinds of numbers: the architecture (what is kept of the parent), what the
-paper says it costs, and what it costs when it is counted exactly. An entry whose exact counts miss a published figure
-by more than 1 % is not legal: it belongs to `left_out`, with the reason.
+Every entry names its source and holds three kinds of numbers: the architecture (what is kept of the parent), the cost
+according to the paper, and the exactly counted cost. An entry whose exact counts miss a published figure by more than
+1 % is invalid: it belongs in `left_out`, with the reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOLERANCE = 0.01
 
 
 class CatalogueError(DeployError):
-    """A catalogue file is broken, an entry contradicts its paper, or a pattern matches none."""
+    """A catalogue file is broken, an entry contradicts its paper, or a pattern matches no entry."""
 
 
 class _Data(BaseModel):
@@ -47,7 +47,7 @@ class _Data(BaseModel):
 
 
 class Network(_Data):
-    """A network by name: one of `deploy.sources.network`, or of the neighbour `networks` (``published:NAME``)."""
+    """A network by name: one of `deploy.sources.network`, or of the module `networks` (``published:NAME``)."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -56,14 +56,14 @@ class Network(_Data):
 
 
 class Ratios(_Data):
-    """An architecture given as shares: every layer that a pattern names keeps ``floor(channels * (1 - removed))``."""
+    """An architecture given as shares: every layer that matches a pattern keeps ``floor(channels * (1 - removed))``."""
 
     removed: dict[str, float] = Field(description="pattern of layer names -> removed share", min_length=1)
-    whole: tuple[str, ...] = Field((), description="layers that a pattern names and that are left alone")
+    whole: tuple[str, ...] = Field((), description="layers that match a pattern but are left alone")
 
 
 class Counts(_Data):
-    """What a network costs, counted: parameters of all kinds, and MACs of its convolutions and linear layers."""
+    """Counted cost of a network: all parameters, and MACs of its convolutions and linear layers."""
 
     parameters: PositiveInt
     macs: PositiveInt
@@ -77,14 +77,14 @@ class Pair(_Data):
 
 
 class Figures(_Data):
-    """Published numbers, as printed; None where there is none."""
+    """Published numbers, as printed; None if there is none."""
 
     parameters: float | None = Field(None, gt=0)
-    operations: float | None = Field(None, gt=0, description="in what `Published.counted_in` says")
+    operations: float | None = Field(None, gt=0, description="in the unit of `Published.counted_in`")
 
 
 class Measured(_Data):
-    """What the source itself measured."""
+    """Latency measured by the source itself."""
 
     dense_ms: float = Field(gt=0)
     pruned_ms: float = Field(gt=0)
@@ -97,9 +97,9 @@ class Measured(_Data):
 
 
 class Published(_Data):
-    """What the source says the two networks cost."""
+    """Cost of the two networks according to the source."""
 
-    counted_in: Literal["macs", "flops"] = Field(description="flops: a multiplication and an addition are two")
+    counted_in: Literal["macs", "flops"] = Field(description="flops: a multiplication and an addition count as two")
     dense: Figures = Figures()
     pruned: Figures = Figures()
     removed: Figures = Field(Figures(), description="shares of the parent's, where the source prints those")
@@ -111,7 +111,7 @@ class Published(_Data):
 
     @property
     def ratio(self) -> float | None:
-        """Operations of the parent over those of the pruned network, as published; None where they are not."""
+        """Published operations of the parent over those of the pruned network; None if not published."""
         if self.removed.operations is not None:
             return 1 / (1 - self.removed.operations)
         if self.dense.operations is None or self.pruned.operations is None:
@@ -153,7 +153,7 @@ class CatalogueEntry(_Data):
         return self
 
     def misses(self) -> dict[str, float]:
-        """Return by how much the exact count lies above (+) or below (-) each published figure, as a share of it."""
+        """Return how far the exact count is above (+) or below (-) each published figure, as a share of it."""
         published, counted = self.published, self.counts
         misses: dict[str, float] = {}
         for label, figures, counts in (
@@ -174,7 +174,7 @@ class CatalogueEntry(_Data):
 
 
 class LeftOut(_Data):
-    """A network that a paper names and the catalogue does not hold."""
+    """A network of a paper that is not in the catalogue."""
 
     title: str
     reason: str = Field(min_length=10)
@@ -188,12 +188,12 @@ class Catalogue(_Data):
     left_out: tuple[LeftOut, ...]
 
     def select(self, patterns: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
-        """Return the entries whose name matches a pattern; without patterns all.
+        """Return the entries whose name matches a pattern; all without patterns.
 
         Raises
         ------
         CatalogueError
-            A pattern matches none.
+            A pattern matches no entry.
         """
         for pattern in patterns:
             if not any(fnmatchcase(entry.name, pattern) for entry in self.entries):
@@ -207,7 +207,7 @@ class Catalogue(_Data):
 
 
 def load_catalogue() -> Catalogue:
-    """Read the catalogue that ships.
+    """Read the bundled catalogue.
 
     Raises
     ------

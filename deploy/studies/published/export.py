@@ -1,4 +1,4 @@
-"""The two ONNX files of a published network, written by a process of their own: this one holds no torch."""
+"""Export the two ONNX files of a published network in a child process, so this one loads no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BuildError(DeployError):
 
 
 def export_apart(entry: CatalogueEntry, folder: Path) -> None:
-    """Build and export both networks in a child.
+    """Build and export both networks in a child process.
 
     Raises
     ------

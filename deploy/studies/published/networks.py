@@ -1,4 +1,4 @@
-"""The ImageNet networks of the catalogue that no library builds: other strides, another head, removed blocks."""
+"""ImageNet networks of the catalogue that no library provides: other strides, another head, removed blocks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def resnet50_v1() -> nn.Module:
 class VGG16Average(nn.Module):
     """VGG-16 without its fully connected layers: thirteen convolutions, an average over the image, one linear layer.
 
-    The last stage is averaged at 14 x 14: no pooling follows it. Takes images of shape (N, 3, 224, 224) and gives
+    The last stage is averaged at 14 x 14, without pooling after it. Takes images of shape (N, 3, 224, 224) and gives
     scores of shape (N, 1000).
 
     Parameters
@@ -97,15 +97,15 @@ def vgg16_average(*, widths: Sequence[int]) -> VGG16Average:
 class OptionalBottleneck(nn.Module):
     """A pre-activation bottleneck of the ImageNet networks; its residual branch may be left out.
 
-    The projection of a stage's first block starts behind the first BatchNorm and ReLU, so both stay when the branch
-    goes. A later block without its branch is an identity and has no parameters.
+    The projection of a stage's first block starts after the first BatchNorm and ReLU, so both stay when the branch is
+    removed. A later block without its branch is an identity and has no parameters.
 
     Parameters
     ----------
     in_channels, channels : int
-        Of the input, and of the two inner convolutions; the output has four times as many.
+        Channels of the input, and of the two inner convolutions; the output has four times as many.
     stride : int
-        Of the 3 x 3 convolution and of the projection.
+        Stride of the 3 x 3 convolution and of the projection.
     branch : bool
         False leaves the residual branch out.
     """
@@ -148,7 +148,7 @@ class PreActResNet50(nn.Module):
     Raises
     ------
     ValueError
-        A name is not a block's.
+        A name is not that of a block.
 
     References
     ----------
@@ -193,4 +193,4 @@ BUILDERS = {
     "published:vgg16-average": vgg16_average,
     "published:preact-resnet50": preact_resnet50,
 }
-"""Names that the catalogue's networks may have besides those of `deploy.sources.network`."""
+"""Builders by name, in addition to the networks of `deploy.sources.network`."""

@@ -1,4 +1,4 @@
-"""Measure published networks: each one of the catalogue beside its dense parent, row by row, resumable."""
+"""Measure published networks against their dense parents, row by row; resumable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Export = Callable[[CatalogueEntry, Path], None]
 
 
 class PublishedRow(Record):
-    """One network under one backend: a comparison, or the reason why there is none."""
+    """One network on one backend: a comparison, or why there is none."""
 
     entry: str
     backend: str
@@ -60,12 +60,12 @@ def run_study(
     keep_unfit: bool = False,
     export: Export = export_apart,
 ) -> PublishedResults:
-    """Measure the networks that are not measured yet.
+    """Measure the networks that have not been measured yet.
 
     A finished row stays in `folder` and is not measured again for the same entry, settings, backend version and
-    machine. A network that cannot be built, exported or measured is a row with its reason; it is tried again the next
-    time, and so is one that was measured while the machine was not fit. ONNX files are deleted once their network's
-    rows are done: the catalogue makes the same ones again.
+    machine. A network that cannot be built, exported or measured gets a row with the reason; it is tried again the next
+    time, as is one measured on an unfit machine. ONNX files are deleted once the rows of their network are done, since
+    the catalogue reproduces them.
 
     Parameters
     ----------
@@ -74,17 +74,17 @@ def run_study(
     grid : Grid
         Backends and options; one number of threads and one batch.
     settings : Settings
-        Of every comparison.
+        Settings of every comparison.
     folder : Path
-        Made when missing; receives ``published.json`` after every network.
+        Created if missing; ``published.json`` is written there after every network.
     say : callable
-        Receives what is worth a line of its own.
+        Called with messages that deserve their own line.
     step : callable, optional
-        Receives one short line for each step.
+        Called with one short line for each step.
     keep_unfit : bool, default=False
-        Count rows of a machine that was not fit for measuring as finished.
+        Count rows of an unfit machine as finished.
     export : callable
-        Writes ``dense.onnx`` and ``pruned.onnx`` of an entry into a folder; by default in a process of its own.
+        Writes ``dense.onnx`` and ``pruned.onnx`` of an entry into a folder; default: in a child process.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _measure_entry(
 
 
 def _exported(entry: CatalogueEntry, models: Path, export: Export, step: Say) -> dict[str, Path]:
-    """Return both ONNX files; they are made once for all backends."""
+    """Return both ONNX files, exported once for all backends."""
     paths = {label: models / f"{label}.onnx" for label in LABELS}
     done = models / "done"
     if not done.exists():

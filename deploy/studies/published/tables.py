@@ -22,7 +22,7 @@ _MEASURED = (*left("backend"), "speed-up", *left("verdict"), "realised")
 
 
 def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
-    """Tabulate by which factors each network is smaller, as published and as counted here."""
+    """Tabulate the factors by which each network is smaller, as published and as counted here."""
     return Table(
         title="What the papers promise",
         columns=(*left("network"), *_PROMISED),
@@ -32,19 +32,19 @@ def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
 
 
 def measured_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
-    """Tabulate what this machine measures, one row for each network and backend."""
+    """Tabulate the measurements of this machine, one row per network and backend."""
     rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
     return _with_notes("What this machine gives", left("network"), [((name,), row) for name, row in rows])
 
 
 def study_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
-    """Join promise and measurement in one wide table."""
+    """Return published and measured figures in one wide table."""
     rows = [((entry.name, entry.method, *_promised(entry)), row) for entry in entries for row in results.of(entry)]
     return _with_notes("Published and measured", (*left("network", "paper"), *_PROMISED), rows)
 
 
 def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
-    """Tabulate what each network costs exactly, how far that is from what is published, and where it was published."""
+    """Tabulate the exact cost of each network, its distance from the published figures, and the source."""
     rows = []
     for entry in entries:
         dense, pruned = entry.counts.dense, entry.counts.pruned
@@ -67,7 +67,7 @@ def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
 
 
 def left_out_table(catalogue: Catalogue) -> Table:
-    """Tabulate what is not in the catalogue, and why."""
+    """Tabulate the networks not in the catalogue, and why."""
     rows = tuple((one.title, one.reason) for one in catalogue.left_out)
     return Table(title="Left out", columns=left("network", "why"), rows=rows)
 

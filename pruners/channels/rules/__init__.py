@@ -1,6 +1,6 @@
-"""What each operator does to channels.
+"""Rules for what each operator does to channels.
 
-One file for each kind of operator: products, element-wise functions, movements of entries, reductions, windows.
+One module per kind of operator: products, element-wise functions, data movement, reductions, windows.
 """
 
 __all__: list[str] = []

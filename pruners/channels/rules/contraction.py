@@ -1,6 +1,6 @@
-"""Rules of sums of products: convolutions, linear layers, matrix products, attention, embeddings.
+"""Rules for sums of products: convolutions, linear layers, matrix products, attention, embeddings.
 
-Each is written with letters, one per axis as in einsum: a letter in both operands and not in the result is summed over,
+Each is written with one letter per axis, as in einsum: a letter in both operands but not in the result is summed over,
 one in both and in the result is a batch letter, the others are free.
 """
 
@@ -24,12 +24,12 @@ def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str
     Parameters
     ----------
     letters : tuple of str
-        Of `x`, of `y` and of the result; a letter of a size-1 axis is broadcast.
+        Letters of `x`, `y` and the result; a letter of a size-1 axis is broadcast.
 
     Returns
     -------
     Value
-        Of the result, axes in the order of its letters.
+        Labels of the result, axes in the order of its letters.
     """
     of_x, of_y, of_result = letters
     summed = "".join(letter for letter in of_x if letter in of_y and letter not in of_result)
@@ -140,7 +140,7 @@ def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any
 
 
 def _summed_alone(walk: Propagation, value: Value, letters: str, others: str) -> tuple[Value, str]:
-    """Sum over the letters that stand nowhere else."""
+    """Sum over the letters that occur nowhere else."""
     axes = [axis for axis, letter in enumerate(letters) if letter not in others]
     slots = []
     for slot in value.slots:
@@ -154,7 +154,7 @@ def _summed_alone(walk: Propagation, value: Value, letters: str, others: str) ->
 
 
 def _without_ellipsis(equation: str, ranks: Sequence[int]) -> str:
-    """Write ``...`` in letters, those of the last axes the same in every operand."""
+    """Replace ``...`` by letters, the same for the last axes of every operand."""
     terms, arrow, of_result = equation.partition("->")
     sides = terms.split(",")
     if "..." not in equation or not arrow or len(sides) != len(ranks):
@@ -283,7 +283,7 @@ def _convolve(
 
 
 def _channels(walk: Propagation, value: Value, space: Sequence[int]) -> Value:
-    """Drop the axes of space: what is left are batch and channels, or the two channel axes of a kernel."""
+    """Drop the spatial axes: batch and channels are left, or the two channel axes of a kernel."""
     slots = (walk.tie(slot, space) for slot in value.slots)
     return Value(value.shape[:2], tuple(slot.reshape(slot.shape[:2]) for slot in slots if slot.numel() > 1))
 
@@ -324,13 +324,13 @@ def _grouped(
         summed, made = (first, second) if transposed else (second, first)
         walk.weigh(read.slots)
         for slot in walk.join([read, Value((1, per_group), tuple(summed))], wait=False).slots:
-            walk.labels.floor(slot, 2)  # with one channel a group it is a depthwise convolution
+            walk.labels.floor(slot, 2)  # with one channel per group it is a depthwise convolution
         wide = [slot.unsqueeze(1).expand(-1, groups, -1) for slot in made]
     return Value((n_images, out_channels), tuple(compact(slot.reshape(slot.shape[0], -1)) for slot in wide))
 
 
 def _by_group(walk: Propagation, slot: Tensor, axis: int, whole: bool, groups: int) -> Tensor:
-    """Tie a slot along the positions in each group, or along the groups; return it with the other of the two."""
+    """Tie a slot along the positions in each group, or along the groups; return it with the other axis."""
     if slot.shape[axis] == 1:
         return slot
     by_group = slot.reshape(*slot.shape[:axis], groups, -1, *slot.shape[axis + 1 :])
@@ -340,7 +340,7 @@ def _by_group(walk: Propagation, slot: Tensor, axis: int, whole: bool, groups: i
 
 @rule("embedding")
 def embedding(walk: Propagation, weight: Value, positions: Value, *_: Any, **__: Any) -> Value:
-    """Look rows up: the rows stay, the features are channels that it makes."""
+    """Look up rows: the rows stay, the features are channels that it produces."""
     walk.starts.append(walk.node.name)
     slots = []
     for slot in weight.slots:

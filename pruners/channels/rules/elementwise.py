@@ -1,4 +1,4 @@
-"""Rules of operators that work element by element, and of norms that work channel by channel."""
+"""Rules for operators that work element by element, and for norms that work channel by channel."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     "zero",
 )
 def unary(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
-    """Pass labels through: of another operand, as of `type_as`, only the kind is taken."""
+    """Pass labels through; only the type of a second operand matters, as in `type_as`."""
     return x
 
 
@@ -81,9 +81,9 @@ def prelu(walk: Propagation, x: Value, weight: Value) -> Value:
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "instance_norm")
 def batch_norm(walk: Propagation, x: Value, *parameters: Any, **_: Any) -> Value:
-    """Join scale, shift and statistics along the channel axis: each channel is normalised for itself.
+    """Join scale, shift and statistics along the channel axis: each channel is normalised on its own.
 
-    With statistics of its own input, what is averaged over changes them (standardised weights are made so).
+    With statistics of its own input, removing averaged entries changes them (standardised weights are computed so).
     """
     own = [along(item, 1, len(x.shape)) for item in parameters[:4] if isinstance(item, Value)]
     joined = walk.join([x, *own])
@@ -94,7 +94,7 @@ def batch_norm(walk: Propagation, x: Value, *parameters: Any, **_: Any) -> Value
 
 @rule("layer_norm", "rms_norm")
 def layer_norm(walk: Propagation, x: Value, normalized_shape: list[int], *parameters: Any, **_: Any) -> Value:
-    """Join scale and shift; what is averaged over changes the statistics."""
+    """Join scale and shift; removing averaged entries changes the statistics."""
     joined = walk.join([x, *(item for item in parameters if isinstance(item, Value))])
     walk.flag(joined, range(len(x.shape) - len(normalized_shape), len(x.shape)))
     return joined
@@ -113,7 +113,7 @@ def group_norm(walk: Propagation, x: Value, groups: int, *parameters: Any, **_: 
         if slot.shape[1] > 1 and groups > 1:
             by_group = slot.reshape(slot.shape[0], groups, per_group, *slot.shape[2:])
             tied = walk.tie(by_group, [2 if whole else 1])
-            walk.labels.floor(tied, 2)  # with one group, or one channel a group, it is another kind of norm
+            walk.labels.floor(tied, 2)  # with one group, or one channel per group, it is another kind of norm
             if not whole:
                 walk.labels.flag(tied, [2])
             slot = compact(tied.expand(by_group.shape).reshape(slot.shape))
@@ -131,7 +131,7 @@ def alike(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
 
 @always("empty", "full", "new_empty", "new_full", "new_ones", "new_zeros", "ones", "zeros")
 def filled(walk: Propagation, *_: Any, **__: Any) -> Value:
-    """Make a constant: where a number in the code gives its size, it can be smaller."""
+    """Make a constant; an axis whose size is a number in the code can shrink."""
     value = walk.node.meta["val"]
     if not value.is_floating_point():
         return Value(walk.shape)
@@ -142,7 +142,7 @@ def filled(walk: Propagation, *_: Any, **__: Any) -> Value:
 
 
 def works_channel_by_channel(target: Any) -> bool:
-    """Return whether an operator changes each channel of its first operand for itself: activation, scale, norm."""
+    """Return whether an operator changes each channel of its first operand on its own: activation, scale, norm."""
     known = RULES.get(operator_name(target))
     if known is None:
         return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags

@@ -1,4 +1,4 @@
-"""Rules of operators that only move data: they are executed on the labels themselves."""
+"""Rules for operators that only move data: they are executed on the labels themselves."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def move(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
 
 @always("expand", "broadcast_to")
 def expand(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
-    """Repeat along axes of size one: what a number in the code repeats so often can be repeated less often."""
+    """Repeat along axes of size one; an axis repeated by a number in the code can be repeated less often."""
     slots = [compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots]
     new = len(walk.shape) - len(x.shape)
     for axis, size in enumerate(walk.node.meta["val"].shape):
@@ -64,12 +64,12 @@ def expand(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
 
 
 def _counted(size: Any) -> int:
-    """Return the number in the code that a size is made with: 4 of 4 heads times the batch, 1 of the batch alone."""
+    """Return the constant factor of a size: 4 for 4 heads times the batch, 1 for the batch alone."""
     return int(size) if is_concrete_int(size) else int(size.node.expr.as_coeff_Mul()[0])
 
 
 def _keep_wide(walk: Propagation, x: Value, dims: Any = None) -> None:
-    """Leave two entries along what a squeeze may drop: it drops every axis of size one."""
+    """Keep at least two entries along axes that a squeeze may drop: it drops every axis of size one."""
     named = range(len(x.shape)) if dims is None else [dims] if isinstance(dims, int) else dims
     axes = {axis % len(x.shape) for axis in named}
     for slot in x.slots:
@@ -79,7 +79,7 @@ def _keep_wide(walk: Propagation, x: Value, dims: Any = None) -> None:
 
 @rule("channel_shuffle")
 def channel_shuffle(walk: Propagation, x: Value, groups: int) -> Value:
-    """Put the channels of `groups` groups in turn: what `view`, `transpose` and `view` do."""
+    """Interleave the channels of `groups` groups, as `view`, `transpose` and `view` do."""
     batch, channels, *space = x.shape
     shape = (batch, groups, channels // groups, *space)
     apart = [s.reshape(s.shape[0], *((groups, -1) if s.shape[1] > 1 else (1, 1)), *s.shape[2:]) for s in x.slots]
@@ -96,7 +96,7 @@ def move_as(walk: Propagation, x: Value, _: Value) -> Value:
 
 @rule("expand_as")
 def expand_as(walk: Propagation, x: Value, other: Value) -> Value:
-    """Expand to the shape of another tensor: along the axes that are new, its labels are those of the other one."""
+    """Expand to the shape of another tensor: new axes take the labels of that tensor."""
     slots = [compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots]
     new = len(walk.shape) - len(x.shape)
     wider = {axis for axis, size in enumerate(walk.shape) if size > 1 and (axis < new or x.shape[axis - new] == 1)}
@@ -105,7 +105,7 @@ def expand_as(walk: Propagation, x: Value, other: Value) -> Value:
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split")
 def split(walk: Propagation, x: Value, _: Any, dim: int = 0) -> list[Value]:
-    """Cut into pieces. Equal pieces are tied, so that code which cuts into equal pieces goes on doing it."""
+    """Cut into pieces. Equal pieces are tied, so that code that cuts into equal pieces still works."""
     axis = dim % len(x.shape)
     shapes = [tuple(item.shape) for item in walk.plain(walk.node.meta["val"])]
     sizes = [shape[axis] for shape in shapes]
@@ -142,7 +142,7 @@ def glu(walk: Propagation, x: Value, dim: int = -1) -> Value:
 
 @rule("slice", "narrow")
 def cut(walk: Propagation, x: Value, dim: int = 0, *args: Any, **kwargs: Any) -> Value:
-    """Take a part of an axis; every n-th entry of it is named by number, which locks."""
+    """Take a part of an axis; a step other than 1 picks entries by position, which locks."""
     axis = dim % len(x.shape)
     if walk.shape == x.shape:
         return x
@@ -168,7 +168,7 @@ def roll(walk: Propagation, x: Value, _shifts: Any, dims: Any = (), *_: Any) -> 
 
 @rule("reflection_pad1d", "reflection_pad2d", "replication_pad2d", "diagonal")
 def by_position(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
-    """Positions are named by number: axes whose size changes, or all if none does, are locked."""
+    """Lock the axes whose size changes, or all if none does: entries are picked by position."""
     if len(walk.shape) != len(x.shape) or walk.shape == x.shape:
         return walk.refuse([x], f"{walk.node.target} names positions of it")
     changed = [axis for axis, (a, b) in enumerate(zip(x.shape, walk.shape, strict=True)) if a != b]
@@ -183,7 +183,7 @@ def index_select(walk: Propagation, x: Value, dim: int, _: Value) -> Value:
 
 @rule("gather")
 def gather(walk: Propagation, x: Value, dim: int, where: Value, **_: Any) -> Value:
-    """Take positions of an axis, of each entry along the others its own: their indices shrink with them."""
+    """Take positions of an axis, separately for each entry along the others: the indices shrink with these."""
     axis = dim % len(x.shape)
     held = lock_along(walk, x, [axis], "names positions of it")
     shape = tuple(1 if a == axis else size for a, size in enumerate(where.shape))
@@ -197,7 +197,7 @@ def gather(walk: Propagation, x: Value, dim: int, where: Value, **_: Any) -> Val
 
 @rule("index")
 def index(walk: Propagation, x: Value, indices: Sequence[Any]) -> Value:
-    """Hold the indexed axes; labels along the others move with them."""
+    """Lock or tie along the indexed axes; labels along the others move with them."""
     used = [axis for axis, item in enumerate(indices) if item is not None]
     if any(not isinstance(item, Value) for item in indices if item is not None):
         result: Value = walk.refuse([x], f"{walk.node.target} with unknown indices")
@@ -276,7 +276,7 @@ def pad(walk: Propagation, x: Value, amounts: Sequence[int], mode: Any = "consta
 
 
 def lock_along(walk: Propagation, x: Value, axes: Sequence[int], what: str) -> Value:
-    """Hold the labels along `axes`: a slot that changes along others too is tied, one that does not is locked."""
+    """Keep all positions along `axes`: a slot that changes along others too is tied, one that does not is locked."""
     stay = []
     for slot in x.slots:
         tied = walk.tie(slot, axes)

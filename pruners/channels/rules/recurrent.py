@@ -1,8 +1,8 @@
-"""Rules of recurrent layers and cells.
+"""Rules for recurrent layers and cells.
 
 A hidden unit is a row in each gate's part of the matrices, a column of the matrix that reads the state, and an entry of
-the state. All layers and directions of one operator have a state of one size, which is one axis of a tensor: unit `j`
-of one layer goes with unit `j` of all others.
+the state. All layers and directions of one operator share one state size, which is one axis of a tensor: unit `j` of
+one layer is removed with unit `j` of all others.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Cell:
 
     @classmethod
     def of(cls, weights: Sequence[Value], has_biases: bool) -> _Cell:
-        """Take them in torch's order: matrices, biases if there are some, projection if there is one."""
+        """Take weights in torch's order: matrices, biases if any, projection if any."""
         first, second, *rest = weights
         return cls(first, second, rest[:2] if has_biases else (), rest[-1] if len(rest) % 2 else None)
 
@@ -109,7 +109,7 @@ class _Cell:
 def _step(
     walk: Propagation, x: Value, state: Sequence[Value], cell: _Cell, positions: Sequence[tuple[Value, int]]
 ) -> list[Value]:
-    """Unite what one step computes with the state that it starts from; return the hidden state, and the cell's."""
+    """Unite the results of one step with the state that it starts from; return hidden state and cell state."""
     rows = ("nk", "mk", "nm")
     parts = [contract(walk, x, cell.of_input, rows), contract(walk, state[0], cell.of_state, rows)]
     gates = walk.join([*parts, *(along(bias, 1, 2) for bias in cell.biases)], wait=False)
@@ -122,7 +122,7 @@ def _step(
         walk.lock(gates.slots, Lock(f"{walk.node.name} has one hidden unit"))
     hidden = held
     if cell.projection is not None:
-        for slot in held.slots:  # torch knows a projection by its size, which is smaller than that of the state
+        for slot in held.slots:  # torch recognises a projection by its size, smaller than the state's
             walk.labels.floor(slot, cell.projection.shape[0] + 1)
         hidden = walk.join([contract(walk, held, cell.projection, rows), state[0]], wait=False)
         walk.mac_terms.append(
@@ -166,6 +166,6 @@ def _spread(features: Value, plain: Value) -> Value:
 
 
 def _starts(walk: Propagation) -> None:
-    """Remember the tensors that the node gives as feature maps: all, or what is taken of several."""
+    """Record the node as a feature map, or those of its several results that are read."""
     taken = [user.name for user in walk.node.users if user.target is operator.getitem]
     walk.starts.extend(taken or [walk.node.name])

@@ -1,4 +1,4 @@
-"""Rules of pooling, resizing, reductions and softmax."""
+"""Rules for pooling, resizing, reductions and softmax."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _pool(walk: Propagation, x: Value, n_axes: int) -> Any:
 def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Reduce axes: labels along them only end here, others are tied along them.
 
-    A sum or norm of the survivors is that of the masked tensor; a mean, a deviation, a maximum is one of
-    fewer numbers, as in a norm layer.
+    A sum or norm over the survivors equals that of the masked tensor; a mean, deviation or maximum is over fewer
+    numbers, as in a norm layer.
     """
     if args and isinstance(args[0], Value):
         return walk.join([x, args[0]])  # max and min of two tensors
@@ -128,7 +128,7 @@ def linalg_norm(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
 
 @rule("cosine_similarity")
 def cosine_similarity(walk: Propagation, x: Value, y: Value, dim: int = 1, *_: Any) -> Value:
-    """Compare along an axis: sums of products, to which an entry that is gone adds nothing."""
+    """Compare along an axis: sums of products, to which a removed entry adds nothing."""
     both = walk.join([x, y])
     axis = dim % len(both.shape)
     walk.flag_compared([both, both], axis)
@@ -146,13 +146,13 @@ def unpool(walk: Propagation, x: Value, positions: Value, *_: Any) -> Value:
 
 @rule("logsumexp", "prod", "argmax", "argmin", "any", "all", "median", "mode", "quantile")
 def mix(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
-    """Mix entries so that those that go cannot be told apart from zeros."""
+    """Refuse to prune entries that are mixed so that removed ones cannot be told apart from zeros."""
     return walk.refuse([x], f"{walk.node.target} mixes its channels")
 
 
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax")
 def softmax(walk: Propagation, x: Value, dim: int, *_: Any, **__: Any) -> Value:
-    """Entries along `dim` depend on each other: labels along it only are locked, others are tied along it."""
+    """Lock labels along `dim` only, whose entries depend on each other; tie others along it."""
     slots = []
     for slot in x.slots:
         tied = walk.tie(slot, _axes(dim, len(x.shape)))

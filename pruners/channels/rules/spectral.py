@@ -1,4 +1,4 @@
-"""Rules of Fourier transforms and complex numbers."""
+"""Rules for Fourier transforms and complex numbers."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def real_pairs(walk: Propagation, x: Value) -> Value:
 
 @rule("view_as_complex")
 def complex_numbers(walk: Propagation, x: Value) -> Value:
-    """Take the last axis for real and imaginary part: they live and die together."""
+    """Read real and imaginary part from the last axis: they are kept or removed together."""
     rest = lock_along(walk, x, [len(x.shape) - 1], "makes one number of them")
     return Value(walk.shape, tuple(slot.squeeze(-1) for slot in rest.slots))

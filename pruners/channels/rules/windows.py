@@ -1,4 +1,4 @@
-"""Rules of operators that gather windows, sample positions, or scan along an axis."""
+"""Rules for operators that gather windows, sample positions, or scan along an axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def im2col(walk: Propagation, x: Value, kernel: Sequence[int], *_: Any) -> Value
 
 @rule("col2im")
 def col2im(walk: Propagation, x: Value, _: Sequence[int], kernel: Sequence[int], *__: Any) -> Value:
-    """Add windows up to an image: the rows of one channel are tied."""
+    """Sum windows into an image: the rows of one channel are tied."""
     cells = kernel[0] * kernel[1]
     slots = []
     for slot in x.slots:
@@ -47,7 +47,7 @@ def unfold(walk: Propagation, x: Value, dimension: int, *_: Any) -> Value:
 
 @rule("cumsum", "cumprod", "logcumsumexp", "sort", "argsort", "topk", "kthvalue")
 def scan(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Entries along an axis are taken in order: labels along it are locked."""
+    """Lock the labels along an axis whose entries are taken in order."""
     names = [argument.name for argument in walk.node.target._schema.arguments[1:]]  # type: ignore[union-attr]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     dim = given.get("dim", -1)
@@ -60,7 +60,7 @@ def scan(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def sample(walk: Propagation, x: Value, grid: Value, *_: Any) -> Value:
-    """Read an image at positions that another tensor names."""
+    """Read an image at positions given by another tensor."""
     walk.lock(grid.slots, Lock(f"{walk.node.name} reads positions from it"))
     tied = (walk.tie(slot, range(2, len(x.shape))) for slot in x.slots)
     return Value(walk.shape, tuple(slot for slot in tied if slot.numel() > 1))
@@ -77,7 +77,7 @@ def regions(walk: Propagation, x: Value, boxes: Value, *_: Any) -> Any:
 
 @rule("_weight_norm")
 def weight_norm(walk: Propagation, direction: Value, size: Value, dim: int = 0) -> Value:
-    """Scale each row along an axis (-1: the whole) to a given size; what is left of a row is normalised anew."""
+    """Scale each row along an axis (-1: the whole) to a given size; what is left of a row is normalised again."""
     joined = walk.join([direction, size])
     walk.flag(joined, [axis for axis in joined.axes if axis != dim])
     return Value(walk.shape, tuple(compact(slot) for slot in joined.slots))

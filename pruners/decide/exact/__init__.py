@@ -1,3 +1,3 @@
-"""The highest importance within a predicted time: `plan` decides, `program` is what the solver is given."""
+"""Keep the most importance within a predicted time: `plan` decides, `program` builds the solver's input."""
 
 __all__: list[str] = []

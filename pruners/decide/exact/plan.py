@@ -1,9 +1,9 @@
 """Exact: the counts that keep the most importance within a predicted time, as a mixed integer program.
 
-Constraints that stand for products of counts (`pruners.decide.exact.program`) are added while the relaxed program's
-bound falls, and then while a solution is predicted to take longer than it may. A residual block that may go is a group
-of its own, of 0 or 1; those that go with it may have the count 0, and have it exactly where the block does. HiGHS
-solves the program to a gap that is reported.
+Constraints for products of counts (`pruners.decide.exact.program`) are added while the relaxed program's bound falls,
+and then while a solution's predicted time exceeds its limit. A residual block that may be removed is a group of its own
+with count 0 or 1; the groups that go with it have count 0 exactly if the block does. HiGHS solves the program to a gap
+that is reported.
 
 References
 ----------
@@ -32,7 +32,7 @@ TIME_LIMIT_S = 30.0
 _TIME_IS_UP = 1
 """Status of scipy's `milp`."""
 _OF_TIME_LEFT = 0.7
-"""Share of the time left that one solution may take: what it leaves is for the case that it is too slow."""
+"""Share of the time left that one solve may take; the rest is kept in case its plan is too slow."""
 
 
 class ExactPlan(NamedTuple):
@@ -41,11 +41,11 @@ class ExactPlan(NamedTuple):
     Parameters
     ----------
     counts : dict of str to int
-        Of each group; 0 of those that go with a block.
+        Kept count of each group; 0 for those that go with a block.
     blocks : tuple of str
-        Residual blocks that go.
+        Residual blocks to remove.
     gap : float
-        Share of the kept importance by which a better plan may have been missed.
+        How much more importance a better plan could keep at most, as a share of the kept importance.
     """
 
     counts: dict[str, int]
@@ -56,26 +56,26 @@ class ExactPlan(NamedTuple):
 def exact_counts(
     choices: Choices, scores: Mapping[str, Sequence[float]], budget: Budget, *, max_removed: int | None = None
 ) -> dict[str, int]:
-    """Return the counts of the highest kept importance whose predicted time meets the budget.
+    """Return the counts that keep the most importance while the predicted time meets the budget.
 
     Parameters
     ----------
     choices : Choices
-        What may be decided.
+        The legal counts.
     scores : Mapping of str to sequence of float
-        One number per present unit of each of ``choices.movable``, comparable between groups. Importance kept is
-        their sum; negative ones count as 0.
+        One number per present unit of each of ``choices.movable``, comparable between groups. Kept importance is
+        their sum; negative scores count as 0.
     budget : Budget
-        Of predicted times, all of which are met.
+        Limits on predicted times, all of which are met.
     max_removed : int, optional
-        Units that may go at most.
+        The most units that may be removed.
 
     Raises
     ------
     MethodError
-        The budget is not one of a latency model.
+        The budget is not on a predicted time.
     TargetError
-        It cannot be reached, or not by `max_removed` units.
+        The budget cannot be reached, or not by removing at most `max_removed` units.
     """
     return exact_plan(choices, scores, budget, max_removed=max_removed).counts
 
@@ -90,14 +90,14 @@ def exact_plan(
 ) -> ExactPlan:
     """Return counts and removed residual blocks: depth competes with width, as in Multi-Dimensional Pruning.
 
-    What a block is worth is the importance of the units that go with it.
+    A block's importance is that of the units that go with it.
 
     Parameters
     ----------
     choices, scores, budget, max_removed
-        As `exact_counts` has them.
+        As in `exact_counts`.
     blocks : collection of str
-        Residual blocks that may go; the latency models know them.
+        Residual blocks that may be removed; the latency models cover them.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _smaller(
     plan: Mapping[str, int],
     gone: Sequence[str],
 ) -> dict[str, int]:
-    """Return counts within the budget, none above those of `plan`, decided greedily; empty where there are none."""
+    """Return greedily decided counts within the budget, none above those of `plan`; empty if there are none."""
     legal = {name: tuple(c for c in each if c <= plan[name]) or each[-1:] for name, each in choices.legal.items()}
     forced = {name: size for name, size in choices.whole.items() if size != legal[name][-1]}
     left = Choices(legal, forced)
@@ -165,7 +165,7 @@ def _smaller(
 
 
 def kept_importance(choices: Choices, scores: Mapping[str, Sequence[float]], counts: Mapping[str, int]) -> float:
-    """Return the share of all importance that the best units keep at these counts."""
+    """Return the share of the total importance that the best units keep at these counts."""
     values = {name: kept_by_count(choices, scores, name) for name in choices.legal}
     whole = sum(float(by_count[choices.whole[name]]) for name, by_count in values.items())
     return sum(float(values[name][counts[name]]) for name in values) / whole if whole else 1.0
@@ -177,7 +177,7 @@ def _gap(kept: float, bound: float) -> float:
 
 
 def _with_blocks(choices: Choices, model: LatencyModel, blocks: Collection[str]) -> dict[str, tuple[int, ...]]:
-    """Return the legal counts of all groups that are decided and, as groups of 0 or 1, of the blocks that may go."""
+    """Return the legal counts of all groups to decide and, as groups of 0 or 1, of the blocks that may be removed."""
     legal = dict(choices.legal)
     for block in blocks:
         legal[block] = (0, 1)

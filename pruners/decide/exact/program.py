@@ -1,16 +1,16 @@
-"""The mixed integer program of the exact decision: variables, constraints, and the cuts that stand for products.
+"""The mixed integer program of the exact decision: variables, constraints, and cuts for products of counts.
 
-One binary variable stands for each legal count of each group. Where two groups meet in a layer its time grows with the
-product of their numbers of blocks. Each product is a variable that linear constraints hold from below, where all of the
-time pulls: with a step for each number of blocks, and ``y`` for "as many are filled", it is the sum over all pairs of
-steps of their heights times ``y y'``, and that is at least 0 and at least ``y + y' - 1``. There are too many such
-constraints to list, so they are added where a solution violates them.
+Each legal count of each group has a binary variable. If two groups meet in a layer, its time grows with the product of
+their block counts. Each product is a variable that linear constraints bound from below, as the time limits only push it
+down: with a step for each block count, and ``y`` for "at least this many are filled", the product is the sum over all
+pairs of steps of their heights times ``y y'``, which is at least 0 and at least ``y + y' - 1``. There are too many such
+constraints to list, so they are added when a solution violates them.
 
 References
 ----------
 McCormick, "Computability of Global Solutions to Factorable Nonconvex Programs", Mathematical Programming 10, 1976 (the
 two bounds of a product); Kelley, "The Cutting-Plane Method for Solving Convex Programs", SIAM Journal 8, 1960 (adding
-what is violated).
+violated constraints).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from pruners.decide.moves import ascending_scores
 __all__ = ["GAP", "Product", "Program", "Row", "kept_by_count", "program_of"]
 
 GAP = 1e-3
-"""Share of the kept importance by which a better plan may have been missed."""
+"""Gap to solve to: how much more importance a better plan could keep, as a share of the kept importance."""
 _MARGIN, _SCALE = 1e-6, 10.0
-"""Share of a limit by which the solver may be off, and of the largest product by which it may lie too low; what a limit
-is to the solver, so that its own tolerance, which is 1e-6, is a tenth of the margin."""
+"""Share of a limit by which the solver may be off, and of the largest product by which a product may be too low; value
+of a limit in the solver, so that its own tolerance, which is 1e-6, is a tenth of the margin."""
 _ROUNDS, _WORTH = 40, 1e-6
-"""Times the relaxed program is solved at most, and what a round has to lower its bound by for there to be another."""
+"""Most times the relaxed program is solved, and how much a round must lower its bound for another to follow."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -56,16 +56,16 @@ class Row(NamedTuple):
 
 
 class Product(NamedTuple):
-    """The variable that is the product of two groups' numbers of blocks, as a share of the largest one.
+    """The variable for the product of two groups' block counts, as a share of the largest product.
 
     Parameters
     ----------
     column : int
-        Of the variable.
+        Column of the variable.
     first, second : array of int
         Columns of the counts of each group, of which one is 1 and the others are 0.
     of_first, of_second : array of float
-        Numbers of blocks of these counts; not negative, nor all 0.
+        Block counts at these kept counts; not negative, and not all 0.
     """
 
     column: int
@@ -75,10 +75,10 @@ class Product(NamedTuple):
     of_second: Floats
 
     def cut(self, x: Floats) -> Row | None:
-        """Return a constraint that every plan meets and `x` does not; None where there is none.
+        """Return a constraint that every plan meets and `x` does not; None if there is none.
 
-        Any of the two bounds may be taken of each pair of steps. Here it is the larger one at `x`, which makes it the
-        constraint that `x` violates most; where `x` is a plan it is the product itself.
+        Each pair of steps may use either of the two bounds. The larger one at `x` is used, which gives the constraint
+        that `x` violates most; if `x` is a plan, the bound is the product itself.
         """
         steps, place = np.unique(self.of_first, return_inverse=True)
         others, other_place = np.unique(self.of_second, return_inverse=True)
@@ -86,7 +86,7 @@ class Product(NamedTuple):
             np.bincount(where, x[columns])[::-1].cumsum()[::-1]
             for where, columns in ((place, self.first), (other_place, self.second))
         )
-        # Of each step of the first, how many of the second it is taken with: both only fall, so they are the lowest.
+        # How many steps of the second each step of the first is paired with: both only fall, so these are the lowest.
         # Every plan fills the lowest step of both.
         taken = len(others) - np.searchsorted(others_filled[::-1], 1 + _MARGIN - filled, side="right")
         taken = np.maximum.accumulate(np.maximum(taken, 1)[::-1])[::-1]
@@ -114,7 +114,7 @@ class Program:
     rows: list[Row]
 
     def solve(self, *, integral: bool, seconds: float) -> Any:
-        """Return the solution of `scipy.optimize.milp`, or that of the relaxed program."""
+        """Return the solution by `scipy.optimize.milp`, of the program or of its relaxation."""
         at = np.repeat(np.arange(len(self.rows)), [len(row.columns) for row in self.rows])
         to, factors = (np.concatenate([row[part] for row in self.rows]) for part in (0, 1))
         matrix = csr_array((factors, (at, to)), shape=(len(self.rows), len(self.value)))
@@ -123,12 +123,12 @@ class Program:
             constraints=LinearConstraint(matrix, [row.least for row in self.rows], [row.most for row in self.rows]),
             integrality=np.arange(len(self.value)) < len(self.column) if integral else None,
             bounds=Bounds(0, 1),
-            # Presolved, the bound of a mixed program has been one that a plan exceeds (SciPy 1.17).
+            # With presolve, the bound of a mixed integer program has been exceeded by a plan (SciPy 1.17).
             options={"time_limit": max(seconds, 0.0), "mip_rel_gap": GAP, "presolve": not integral},
         )
 
     def tighten(self, seconds: float) -> float:
-        """Cut off solutions of the relaxed program while its bound falls, and return that."""
+        """Cut off solutions of the relaxed program while its bound falls, and return the bound."""
         bound, end = inf, time.monotonic() + seconds
         for _ in range(_ROUNDS):
             relaxed = self.solve(integral=False, seconds=end - time.monotonic())
@@ -142,16 +142,16 @@ class Program:
         return bound
 
     def kept(self, counts: Mapping[str, int]) -> float:
-        """Return what a plan keeps."""
+        """Return the importance that a plan keeps."""
         return sum(float(self.value[self.column[choice]]) for choice in counts.items())
 
     def exclude(self, counts: Mapping[str, int], x: Floats) -> None:
-        """Cut off a solution whose plan takes longer than it may."""
+        """Cut off a solution whose plan exceeds a time limit."""
         columns = np.array([self.column[choice] for choice in counts.items()])
         plan = x.copy()
         plan[: len(self.column)] = 0.0
         plan[columns] = 1.0
-        # Where its products are right but for rounding, the plan itself is all that can be excluded.
+        # If its products are right up to rounding, only the plan itself can be excluded.
         self.rows.extend(self._cuts(plan) or [Row(columns, np.ones(len(columns)), -inf, len(columns) - 1.0)])
 
     def _cuts(self, x: Floats) -> list[Row]:
@@ -166,22 +166,22 @@ def program_of(
     blocks: Mapping[str, Collection[str]],
     max_removed: int | None,
 ) -> Program:
-    """Return the program of what may be decided; its variables are the counts of `legal`, then the products.
+    """Return the program; its variables are the counts of `legal`, then the products.
 
     Parameters
     ----------
     choices : Choices
-        The groups whose units count, and the units they have.
+        The groups whose units count, and their sizes.
     legal : Mapping of str to tuple of int
-        Counts of each group that is decided, ascending; 0 or 1 of each block.
+        Legal counts of each group to decide, ascending; 0 and 1 for each block.
     scores : Mapping of str to sequence of float
-        As `pruners.decide.exact.plan.exact_counts` has them.
+        As in `pruners.decide.exact.plan.exact_counts`.
     times : sequence of TimeLimit
-        All of them are met.
+        Limits, all of which are met.
     blocks : Mapping of str to collection of str
-        Groups that go with each block that may go.
+        Groups that go with each block that may be removed.
     max_removed : int, optional
-        Units that may go at most.
+        The most units that may be removed.
     """
     column: dict[tuple[str, int], int] = {}
     for name, counts in legal.items():
@@ -195,7 +195,7 @@ def program_of(
     products: dict[tuple[BlockCount, BlockCount, int], Product | None] = {}
 
     def product_of(first: BlockCount, second: BlockCount, block: int) -> Product | None:
-        """Return the one variable of this product, of whatever limits; None where no plan has any of it."""
+        """Return the variable of this product, shared by all limits; None if it is 0 in every plan."""
         if (first, second, block) not in products:
             of_first, of_second = (np.array([float(f(n, block)) for n in legal[f.group]]) for f in (first, second))
             index = len(column) + sum(each is not None for each in products.values())
@@ -224,7 +224,7 @@ def program_of(
                 first, second = sorted(free, key=lambda each: (each.group, each.width, each.off))
                 if (product := product_of(first, second, model.block)) is not None:
                     costs[product.column] += factor * float(product.of_first.max() * product.of_second.max())
-        # Nanoseconds as a share of the limit, so that the solver has numbers of one size.
+        # Nanoseconds as a share of the limit, so that the solver sees numbers of similar size.
         row = {index: _SCALE * ns / limit.limit_ns for index, ns in costs.items() if ns}
         entries.append((row, -inf, _SCALE * (1 - _MARGIN - constant / limit.limit_ns)))
     if max_removed is not None:
@@ -250,7 +250,7 @@ def program_of(
 
 
 def kept_by_count(choices: Choices, scores: Mapping[str, Sequence[float]], name: str) -> Floats:
-    """Return the importance that group `name` keeps with 0, 1, ... of its units, the best ones."""
+    """Return the importance that group `name` keeps with its best 0, 1, ... units."""
     if name not in scores:
         return np.zeros(choices.whole[name] + 1)
     best_first = np.maximum(ascending_scores(choices, scores, name)[::-1], 0)

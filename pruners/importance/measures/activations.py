@@ -29,7 +29,7 @@ _TAYLOR = (
 
 
 class _Activation(MapCriterion):
-    """Sums functions of the maps' single values over examples, positions and a unit's channels."""
+    """Averages functions of the maps' single values over examples, positions and a unit's channels."""
 
     needs_data: ClassVar[bool] = True
 
@@ -53,7 +53,7 @@ class _Activation(MapCriterion):
         return scores
 
     def _check(self, scores: MemberScores) -> None:
-        """Refuse groups that the criterion has nothing to say of."""
+        """Refuse groups that the criterion does not apply to."""
 
     @abstractmethod
     def _moments(self, value: Tensor) -> list[Tensor]:
@@ -61,13 +61,13 @@ class _Activation(MapCriterion):
 
     @abstractmethod
     def _score(self, means: Sequence[Tensor]) -> Tensor:
-        """Return shape (n_units,) from the moments' means of that shape."""
+        """Return scores of shape (n_units,) from the moments' means of that shape."""
 
 
 class ActivationMean(_Activation):
     """Mean of a feature map over its positions and all examples: ``(1/|a|) * sum a``.
 
-    The map is the one that `Graph.sites` names: behind the activation function where there is one.
+    The map is the one that `Graph.sites` names: after the activation function, if there is one.
 
     References
     ----------
@@ -104,15 +104,15 @@ class ActivationStd(_Activation):
 
 
 class NonZeros(_Activation):
-    """One less the average percentage of zeros: the share of a map's values that are not zero.
+    """One minus the average percentage of zeros: the share of a map's values that are not zero.
 
-    A map that is mostly zero (high APoZ) is unimportant. It asks for maps behind a ReLU: a group whose maps have not
-    a single zero, as behind a smooth activation function, is refused.
+    A map that is mostly zero (high APoZ) is unimportant. The criterion needs maps after a ReLU: a group whose maps have
+    not a single zero, as after a smooth activation function, is refused.
 
     References
     ----------
     Hu, Peng, Tai, Tang, "Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient Deep
-    Architectures", 2016, arXiv:1607.03250, section 2.1; ranked so in Molchanov et al., ICLR 2017, section 3.
+    Architectures", 2016, arXiv:1607.03250, section 2.1; ranked this way in Molchanov et al., ICLR 2017, section 3.
     """
 
     name: ClassVar[str] = "apoz"
@@ -139,7 +139,7 @@ def feature_maps(evidence: Evidence, rows: Sequence[GateRow], who: str) -> Itera
     Yields
     ------
     maps : list of Tensor
-        The first axis is the batch; float32, or float64 in a network of that.
+        The first axis is the batch; float32, or float64 in a float64 network.
     labels : Tensor
         On the maps' device.
 

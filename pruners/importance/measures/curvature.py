@@ -1,4 +1,4 @@
-"""Optimal Brain Damage: the Hessian's diagonal by single weights, estimated as Molchanov et al. do it."""
+"""Optimal Brain Damage: the Hessian's diagonal for single weights, estimated as in Molchanov et al."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class OptimalBrainDamage(FilterCriterion):
     """Sum of the saliencies ``1/2 * w^2 * H_ww`` of a unit's kernel weights.
 
     ``H_ww`` is the Hessian's diagonal of the mean loss over the examples, estimated as ``E[v * (H v)]`` with
-    random signs ``v``: 10 draws for each batch, as in appendix A.6 of the Taylor paper before its first removal. (It
-    goes on with one draw a batch and a moving average of 0.99; a method that scores afresh before each removal has
-    no such history.) The saliency is signed: curvature may be below zero where training has not converged.
+    random signs ``v``: 10 draws for each batch, as in appendix A.6 of the Taylor paper before its first removal. (The
+    paper continues with one draw per batch and a moving average of 0.99; a method that scores afresh before each
+    removal has no such history.) The saliency is signed: curvature may be negative if training has not converged.
 
     References
     ----------
@@ -55,7 +55,7 @@ class OptimalBrainDamage(FilterCriterion):
 
 
 def hessian_diagonals(evidence: Evidence, paths: list[str], draws: int, who: str) -> dict[str, Tensor]:
-    """Estimate the diagonal of the mean loss's Hessian by the parameters called `paths`.
+    """Estimate the diagonal of the mean loss's Hessian with respect to the parameters called `paths`.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def hessian_diagonals(evidence: Evidence, paths: list[str], draws: int, who: str
     Returns
     -------
     dict of str to Tensor
-        float64, on the CPU, in the parameters' shapes; of all processes.
+        float64, on the CPU, in the parameters' shapes; averaged over all processes.
     """
     loss = evidence.loss
     assert loss is not None, "the criterion's base class checked it"

@@ -1,4 +1,4 @@
-"""FPGM: how far a filter is from all others of its layer (He et al. 2019)."""
+"""FPGM: distance of a filter from all others in its layer (He et al. 2019)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GeometricMedian(FilterCriterion):
         }
 
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return that units have no filters, or filters of different widths; empty where neither is so."""
+        """Return that units have no filters, or filters of different widths; empty if neither."""
         weights = dict(evidence.model.named_parameters())
         if lack := lacks_filters(group, weights):
             return lack
@@ -56,7 +56,7 @@ class GeometricMedian(FilterCriterion):
         positions = torch.tensor([position for unit in member.indices for position in unit], device=weight.device)
         filters = comparable(weight.detach()).movedim(member.axis, 0).index_select(0, positions)
         per_unit = filters.reshape(sum(there), -1)
-        # Not by matrix products: they lose half of the digits where filters are alike.
+        # Not by matrix products: they lose half of the digits if filters are similar.
         apart = torch.cdist(per_unit, per_unit, compute_mode="donot_use_mm_for_euclid_dist")
         scores = iter(apart.sum(1).tolist())
         return tuple(next(scores) if one else None for one in there)

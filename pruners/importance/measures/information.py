@@ -21,12 +21,12 @@ __all__ = ["MutualInformation", "information_gain"]
 class MutualInformation(MapCriterion):
     """Information gain ``IG(y|x) = H(x) + H(y) - H(x, y)`` of the activation ``x`` about the label ``y``, in nats.
 
-    ``x`` is a map's mean over its positions, one number for each example. As in the paper, statistics are gathered
-    over all examples first and quantised then: here into `bins` of equal width between a unit's least and largest
-    value (the paper does not say how many). A unit that is constant tells nothing and scores 0.
+    ``x`` is a map's mean over its positions, one number for each example. As in the paper, statistics are first
+    gathered over all examples and then quantised: here into `bins` of equal width between a unit's smallest and largest
+    value (the paper does not say how many). A constant unit carries no information and scores 0.
 
-    The estimate is biased upwards by about ``(bins - 1) * (classes - 1) / (2 * examples)``: alike for all units, and
-    small where there are many examples.
+    The estimate is biased upwards by about ``(bins - 1) * (classes - 1) / (2 * examples)``: the same for all units, and
+    small with many examples.
 
     References
     ----------
@@ -72,7 +72,7 @@ def information_gain(values: Tensor, labels: Tensor, n_classes: int, bins: int) 
     labels : Tensor of shape (examples,)
         Integers below `n_classes`.
     n_classes, bins : int
-        Levels of label and value.
+        Number of levels of the label and of the value.
 
     Returns
     -------

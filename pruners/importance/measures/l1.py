@@ -18,18 +18,18 @@ __all__ = ["l1_norms"]
 def l1_norms(weights: Mapping[str, Tensor], groups: Iterable[ChannelGroup]) -> Scores:
     """Return ``s[j] = sum |F[j]|`` for each unit ``j`` of each group.
 
-    ``F[j]`` are all kernel weights that make the channels of unit ``j``, those of a depthwise convolution on them
-    included; biases and BatchNorm do not count.
+    ``F[j]`` are all kernel weights that make the channels of unit ``j``, including those of a depthwise convolution on
+    them; biases and BatchNorm do not count.
 
-    Where several layers make the same channels (the residual stages, tied by their additions) the norms of all of
-    them are **summed**: the unit is removed from each, so each has a say. Li et al. let the projection shortcut
-    alone rank the second convolutions of a stage; a network with identity shortcuts has no such layer, and a sum
-    treats both kinds alike.
+    If several layers make the same channels (residual stages, tied by their additions), the norms of all of them are
+    **summed**: the unit is removed from each, so each counts. Li et al. let the projection shortcut alone rank the
+    second convolutions of a stage; a network with identity shortcuts has no such layer, and a sum treats both kinds
+    alike.
 
     Parameters
     ----------
     weights : Mapping of str to Tensor
-        By the names that the members of `groups` have; `pruners.graph.Graph.weights` gives them.
+        Weights by the names of the members of `groups`, as from `pruners.graph.Graph.weights`.
     groups : iterable of ChannelGroup
         The groups to score.
 

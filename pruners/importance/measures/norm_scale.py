@@ -23,7 +23,7 @@ __all__ = ["BatchNormScale", "TaylorBatchNorm"]
 
 class _NormCriterion(Criterion):
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return that no BatchNorm with a scale stands on some units of a group; empty where one does on all."""
+        """Return that some units of a group have no BatchNorm with a scale; empty if all have one."""
         scales = _scales(evidence.model, group)
         if all(any(member.indices[unit] for member in scales) for unit in range(group.n_units)):
             return ""
@@ -33,7 +33,7 @@ class _NormCriterion(Criterion):
 class BatchNormScale(_NormCriterion):
     """Absolute scale of the BatchNorm on a unit's channels, ``|gamma|``; the mean where a unit has several channels.
 
-    Meaningful after training with an L1 penalty on the scales, as the paper does.
+    Meaningful after training with an L1 penalty on the scales, as in the paper.
 
     References
     ----------
@@ -63,12 +63,12 @@ class BatchNormScale(_NormCriterion):
 class TaylorBatchNorm(_NormCriterion):
     """Taylor-FO-BN: squared first-order change of the loss as BatchNorm's scale and shift go to zero.
 
-    ``(gamma * dE/dgamma + beta * dE/dbeta)^2``, which is the squared slope of a gate right behind the BatchNorm. ``E``
+    ``(gamma * dE/dgamma + beta * dE/dbeta)^2``, which is the squared slope of a gate right after the BatchNorm. ``E``
     is the mean loss of a batch in evaluation mode, and the squares are averaged over the batches (weighted by their
     examples), so the batch size is part of the criterion. The BatchNorms of a unit share one gate (the joint group
-    importance of section 3): the sum is taken before the square. With ``joint=False`` each has a row of its own.
-    The paper puts gates behind the additions of a residual stage; here the stage's BatchNorms, before the
-    additions, share theirs, which is the same factor on all that is added.
+    importance of section 3): the sum is taken before the square. With ``joint=False`` each has its own row.
+    The paper puts gates after the additions of a residual stage; here the stage's BatchNorms, before the additions,
+    share one gate, which is the same factor on all summands.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The oracle: how the loss changes when each unit goes alone, measured and not estimated (Molchanov et al. 2017)."""
+"""The oracle: the measured change of the loss when each unit is removed alone (Molchanov et al. 2017)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Oracle", "ablate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oracle:
-    """What the ablation of single units does to the loss.
+    """Change of the loss by ablating each unit alone.
 
     Parameters
     ----------
     loss : float
         Mean loss of the whole network.
     changes : dict of str to tuple of float
-        For each unit the mean loss without it less `loss`: "oracle-loss", signed.
+        For each unit, the mean loss without it minus `loss`: "oracle-loss", signed.
     n_examples : int
-        Examples that losses are means over.
+        Number of examples that losses are averaged over.
     """
 
     loss: float
@@ -38,20 +38,20 @@ class Oracle:
 
     @property
     def absolute(self) -> Scores:
-        """Size of the changes: "oracle-abs", the one that criteria are compared with."""
+        """Absolute changes: "oracle-abs", which criteria are compared with."""
         return {name: tuple(map(abs, values)) for name, values in self.changes.items()}
 
 
 def ablate(evidence: Evidence, progress: Callable[[str, float], None] | None = None) -> Oracle:
-    """Set the maps of each unit to zero alone, and measure the mean loss.
+    """Measure the mean loss with the maps of one unit at a time set to zero.
 
-    A unit's maps are those that gates stand on (`Graph.sites`), all of them at once, as they go together. The network
-    runs in evaluation mode. What does not depend on a group's maps is computed once for all of its units.
+    A unit's maps are those that gates act on (`Graph.sites`), all zeroed at once since they are removed together. The
+    network runs in evaluation mode. What does not depend on a group's maps is computed once for all of its units.
 
     Parameters
     ----------
     evidence : Evidence
-        Network, groups, batches and loss. In a distributed run each process has batches of its own.
+        Network, groups, batches and loss. In a distributed run each process has its own batches.
     progress : callable, optional
         ``progress(message, fraction_done)``.
 
@@ -93,7 +93,7 @@ def ablate(evidence: Evidence, progress: Callable[[str, float], None] | None = N
 
 
 class _Ablation(fx.Interpreter):
-    """Runs one batch once as it is, and then from a group's maps on with single units set to zero."""
+    """Runs one batch once unchanged, then again from a group's maps onwards with single units set to zero."""
 
     def __init__(self, module: fx.GraphModule, inputs: Tensor) -> None:
         super().__init__(module, garbage_collect_values=False)

@@ -1,4 +1,4 @@
-"""The baseline: scores that are drawn."""
+"""The baseline: random scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["RandomScores"]
 
 
 class RandomScores(Criterion):
-    """Draw a score for each unit, evenly from [0, 1): the baseline that every criterion has to beat.
+    """Draw a score for each unit uniformly from [0, 1): the baseline that every criterion has to beat.
 
-    The seed and the group's name decide, not which other groups are scored.
+    Scores depend on the seed and the group's name, not on which other groups are scored.
     """
 
     name: ClassVar[str] = "random"

@@ -24,16 +24,16 @@ __all__ = ["Taylor", "TaylorScores", "taylor_scores"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaylorScores:
-    """Scores and what they were taken from.
+    """Scores, and the examples they were computed on.
 
     Parameters
     ----------
     scores : dict of str to tuple of float
         One number per unit, not normalised.
     loss : float
-        Mean loss of the examples that were seen.
+        Mean loss of the examples.
     n_examples : int
-        How many those were.
+        Number of examples.
     """
 
     scores: Scores
@@ -42,10 +42,10 @@ class TaylorScores:
 
 
 class Taylor(MapCriterion):
-    """Taylor expansion of the loss by a feature map, to first order (equation 8); see `taylor_scores`.
+    """First-order Taylor expansion of the loss with respect to a feature map (equation 8); see `taylor_scores`.
 
-    By default one gate stands on all maps of a unit, since they go together, and there is one row for each group; with
-    ``joint=False`` each map has a row of its own, to be reduced.
+    By default one gate acts on all maps of a unit, since they are removed together, and there is one row for each
+    group; with ``joint=False`` each map has its own row, to be reduced.
 
     References
     ----------
@@ -78,14 +78,15 @@ def taylor_scores(graph: Graph, batches: Iterable[Batch], loss: Loss, *, groups:
 
         score[k] = mean over examples n of | (1/M) * sum_m  dC_n/dz[n,k,m] * z[n,k,m] |
 
-    in this order: mean over positions, absolute value, mean over examples. What the paper leaves open is
-    settled so:
+    in this order: mean over positions, absolute value, mean over examples. What the paper leaves open is settled as
+    follows:
 
     * **Which map.** The end of the element-wise chain of each layer that makes the channels: after BatchNorm and
       activation, before pooling, as the paper's ``z = g * ReLU(w * x + b)``; see `Graph.sites`.
     * **Several maps of one unit** (the branches of a residual stage, before their additions; several channels of one
-      unit): one gate stands on all of them, since they go together. The mean is over the positions of all maps,
-      before the absolute value, which makes it the first-order change of the loss when the unit goes, over ``M``.
+      unit): one gate acts on all of them, since they are removed together. The mean is over the positions of all maps,
+      before the absolute value, so that it is the first-order change of the loss when the unit is removed, divided by
+      ``M``.
     * **Per-example gradients.** `loss` is a mean over the batch; it is differentiated as a sum, so that batches of any
       size give the same score.
     * **Mode.** Evaluation mode: with batch statistics, one example's loss would depend on the others'.
@@ -104,8 +105,8 @@ def taylor_scores(graph: Graph, batches: Iterable[Batch], loss: Loss, *, groups:
     Raises
     ------
     MethodError
-        There are no batches, a group has no feature map of one example each, the network runs at one batch size only
-        and a batch is not a multiple of it, or a score is not finite.
+        There are no batches, a group has no feature map with a batch axis, the network runs at one batch size only and
+        a batch is not a multiple of it, or a score is not finite.
     """
     rows = gate_rows(graph, list(groups), Taylor.name, joint=True)
     means, mean_loss, n_examples = _mean_absolute(graph, batches, loss, rows)
@@ -125,7 +126,7 @@ def _mean_slopes(
 def _mean_absolute(
     graph: Graph, batches: Iterable[Batch], loss: Loss, rows: tuple[GateRow, ...]
 ) -> tuple[list[Tensor], float, int]:
-    """Return the scores of each row, the mean loss, and the number of examples; of all processes."""
+    """Return the scores of each row, the mean loss, and the number of examples, over all processes."""
     sums = Sums(Taylor.name)
     for inputs, labels in runnable(graph, batches, Taylor.name):
         mean_loss, slopes = _mean_slopes(graph, inputs, labels, loss, rows)

@@ -29,13 +29,13 @@ _PAPER = "Molchanov et al., Importance Estimation for Neural Network Pruning, CV
 class TaylorFirstOrder(MapCriterion):
     """Squared first-order change of the loss, by a gate on each unit's feature maps: ``(dE/dgamma)^2`` at gamma = 1.
 
-    The paper's gate version for networks of any kind: the gate stands at the end of the element-wise chain of each
-    layer that makes the channels (see `Graph.sites`). Behind a BatchNorm and a ReLU its slope equals that of a gate
+    The paper's gate version for networks of any kind: the gate sits at the end of the element-wise chain of each
+    layer that makes the channels (see `Graph.sites`). After a BatchNorm and a ReLU its slope equals that of a gate
     right after the BatchNorm, which is `taylor_fo_bn`.
 
     As in the paper's own runs, ``E`` is the mean loss of a batch, so the batch size is part of the criterion, and the
     squares are averaged over the batches (weighted by their examples). With ``per_example=True`` each example's slope
-    is squared instead. One gate stands on all maps of a unit (the joint group importance of section 3), or with
+    is squared instead. One gate acts on all maps of a unit (the joint group importance of section 3), or with
     ``joint=False`` one on each. The paper uses no normalisation per layer.
 
     References
@@ -70,9 +70,9 @@ class TaylorFirstOrder(MapCriterion):
 class TaylorSecondOrder(MapCriterion):
     """Squared second-order change of the loss by a gate: ``(-dE/dgamma + 1/2 d2E/dgamma2)^2`` at gamma = 1.
 
-    The form with the Hessian's diagonal. The diagonal is estimated by random signs (see `gate_curvature`), with signs
-    of their own for each example; slope and curvature are those of a batch's mean loss, and squares are averaged
-    over the batches. Placement and grouping of the gates are those of `taylor_fo`.
+    The form with the Hessian's diagonal. The diagonal is estimated with random signs (see `gate_curvature`), drawn
+    separately for each example; slope and curvature are those of a batch's mean loss, and squares are averaged over
+    the batches. Placement and grouping of the gates are those of `taylor_fo`.
 
     References
     ----------
@@ -106,9 +106,9 @@ class TaylorSecondOrder(MapCriterion):
 class HessianDiagonal(MapCriterion):
     """Second-order change of the loss by a gate on each unit's maps: ``1/2 d2C/dgamma2`` at gamma = 1.
 
-    The diagonal term of a unit that goes as a whole: Optimal Brain Damage's saliency with a unit for a weight, so that
-    what a unit's own weights do together is in it (`obd` adds up single weights). It is signed: below zero the term
-    foretells a lower loss. The diagonal is estimated by random signs, see `gate_curvature`, and averaged over the
+    The diagonal term for removing a whole unit: Optimal Brain Damage's saliency with units in place of weights, so that
+    it includes the joint effect of a unit's own weights (`obd` adds up single weights). It is signed: a negative term
+    predicts a lower loss. The diagonal is estimated with random signs, see `gate_curvature`, and averaged over the
     examples.
 
     References
@@ -140,18 +140,18 @@ class HessianDiagonal(MapCriterion):
 
 
 def gate_curvature(gates: Gates, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return slope and estimated curvature of each example's loss by each of its gates.
+    """Return slope and estimated curvature of each example's loss with respect to each of its gates.
 
     ``diag(H) = E[v * (H v)]`` for random signs ``v`` (Hutchinson's estimator; Bekas et al. 2007). An example's loss
-    depends on its own gates only, so that one product with signs drawn for every example and gate gives an
-    estimate for each example, and their noise averages out over the batch.
+    depends on its own gates only, so one product with signs drawn for every example and gate gives an estimate for
+    each example, and the noise averages out over the batch.
 
     Parameters
     ----------
     gates : Gates
         Run inside `twice_differentiable`.
     draws : int
-        Vectors that the estimate is the mean of.
+        Number of random vectors to average over.
     generator : torch.Generator
         On the CPU.
 

@@ -1,4 +1,4 @@
-"""Criteria that look at weights alone: their magnitude, the BatchNorm scale, and how replaceable a filter is."""
+"""Criteria on the magnitude of kernel weights alone: L1 norm, L2 norm and mean square of each filter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FilterCriterion(Criterion):
     """A criterion on the filters that make a group's channels."""
 
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return that no filter makes some units of a group (a parameter of one axis does); empty where all have."""
+        """Return that some units of a group have no filter (a one-axis parameter makes them); empty if all have one."""
         return lacks_filters(group, dict(evidence.model.named_parameters()))
 
 
@@ -88,12 +88,12 @@ class MinWeight(FilterCriterion):
 
 
 def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str) -> list[tuple[Member, Tensor]]:
-    """Return the members of a group that are kernels which make its channels, with their weights.
+    """Return the members of a group that are kernels that make its channels, with their weights.
 
     Raises
     ------
     MethodError
-        There is none: the channels come from a parameter of one axis.
+        There are none: the channels come from a parameter of one axis.
     """
     if lack := lacks_filters(group, tensors):
         raise MethodError(f"{who}: group {group.name!r} {lack}; exclude it")
@@ -101,7 +101,7 @@ def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str)
 
 
 def lacks_filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> str:
-    """Return that some units of a group have no filter that could rank them; empty where all have."""
+    """Return that some units of a group have no filter that could rank them; empty if all have one."""
     filters = _filters(group, tensors)
     if all(any(member.indices[unit] for member in filters) for unit in range(group.n_units)):
         return ""
@@ -119,18 +119,18 @@ def per_filter(
     each: Callable[[Tensor], Tensor],
     whole: Callable[[Tensor, Tensor], Tensor],
 ) -> MemberScores:
-    """Sum a function of the single kernel weights of each unit (of complex ones their size), in float64.
+    """Sum a function of the individual kernel weights of each unit (of complex ones, their magnitude), in float64.
 
     Parameters
     ----------
     weights : Mapping of str to Tensor
-        By the names that the members have.
+        Weights by the members' names.
     groups : iterable of ChannelGroup
         The groups to score.
     who : str
         Names the criterion in messages.
     each : callable
-        Of a tensor of weights, element by element.
+        The function of a tensor of weights, element by element.
     whole : callable
         ``whole(sums, n_weights)`` -> scores; both of shape (n_units,).
 

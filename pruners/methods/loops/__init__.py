@@ -1,3 +1,3 @@
-"""How methods go through a network: step by step, layer by layer or by training, with the cuts on the way."""
+"""Shared pruning loops: step by step, layer by layer or by training, with the cuts in between."""
 
 __all__: list[str] = []

@@ -1,6 +1,6 @@
-"""Traces and cuts of a network on its way, for methods that cut more than once or train before they cut.
+"""Trace and cut a partly pruned network, for methods that cut more than once or train before they cut.
 
-Imports torch: methods import it where they start to work.
+Imports torch, so methods import this module only when they start to work.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Removal:
 
 
 def retrace(task: PruningTask, graph: Graph, model: nn.Module, gone: PruningPlan | None) -> Graph:
-    """Trace a network made from the task's, by the policy of `graph`, the trace of the task's.
+    """Trace a network made from the task's network, with the policy of its trace `graph`.
 
     Parameters
     ----------
     gone : PruningPlan or None
-        What `model` has lost; groups keep the names that they have in `graph`.
+        What `model` has lost; groups keep their names from `graph`.
     """
     return trace(model, task.example_inputs, policy=graph.policy, after=None if gone is None else (graph, gone))
 
@@ -45,12 +45,12 @@ def retrace(task: PruningTask, graph: Graph, model: nn.Module, gone: PruningPlan
 def agreed_plan(
     method: Method, present: Graph, kept: Mapping[str, tuple[int, ...]], blocks: tuple[str, ...] = ()
 ) -> PruningPlan:
-    """Return the plan of a decision; under ``torch.distributed`` that of process 0."""
+    """Return the plan of a decision; under ``torch.distributed`` the plan of process 0."""
     return broadcast_plan(plan_of(method, present, kept, blocks))
 
 
 def cut_plan(task: PruningTask, present: Graph, model: nn.Module, plan: PruningPlan) -> nn.Module:
-    """Return the smaller network, in the form that the task asks for; unchecked, `model` is left as it is."""
+    """Return the smaller network, in the form that the task asks for, unchecked; `model` is not modified."""
     return apply(model, plan, graph=present, check=False, form=task.constraints.form)
 
 
@@ -64,14 +64,14 @@ def cut(
     *,
     check: bool,
 ) -> Removal:
-    """Cut a network to its `kept` units and without `blocks`; with `check` masked and compact network must agree.
+    """Cut a network to its `kept` units and remove `blocks`; with `check`, masked and compact networks must agree.
 
-    They may agree because nothing that goes has any effect: that is what such a network was trained for.
+    They may agree because nothing that is removed has any effect, which is the aim of such training.
 
     Raises
     ------
     VerificationError
-        Masked and compact network differ.
+        Masked and compact networks differ.
     """
     plan = agreed_plan(method, present, kept, blocks)
     smaller = cut_plan(task, present, model, plan)

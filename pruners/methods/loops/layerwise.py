@@ -1,4 +1,4 @@
-"""Prune layer by layer, in the order of the network: choose units, change the next layer, cut, train. Shared."""
+"""Shared loop that prunes layer by layer, in network order: choose units, adjust the next layer, cut, train."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ __all__ = ["Chosen", "Layer", "prune_layer_by_layer"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """What there is to choose the units of a layer from.
+    """Input of the choice of a layer's units.
 
     Parameters
     ----------
     model : Module
-        The present network, a copy: the weights of the layers that read the units may be changed.
+        The current network, a copy: the weights of the layers that read the units may be changed.
     present, dense : Graph
-        Traces of it, and of the task's network.
+        Traces of the current network, and of the task's network.
     gone : PruningPlan or None
-        What it has lost so far.
+        What the current network has lost so far.
     masked : PruningPlan or None
-        What is besides masked in it (for the traced `present`), to be cut out later.
+        What else is masked in it (relative to the trace `present`), to be cut out later.
     group : ChannelGroup
-        The layer's units, in the present network.
+        The layer's units, in the current network.
     readers : tuple of Reader
-        Who reads them.
+        Layers that read them.
     n_kept : int
         How many stay.
     """
@@ -60,7 +60,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Units that stay, ascending, and what the history says of the choice (JSON values)."""
+    """Kept units, ascending, and the history entries of the choice (JSON values)."""
 
     kept: tuple[int, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -77,30 +77,30 @@ def prune_layer_by_layer(
 ) -> Outcome:
     """Choose and cut the units of one layer after the other.
 
-    Without training in between what goes is masked at first, and cut out in the end: the same network, and one trace
-    instead of many. Units whose removal differs from masking are cut out at once.
+    Without training in between, removed units are first masked and only cut out at the end: the same network, with one
+    trace instead of many. Units whose removal differs from masking are cut out at once.
 
-    How many each group keeps is decided before: by the ratios, or the same fraction of each. The history has a row for
-    each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``, ``parameters`` (both after it), and what was
-    said of the choice and of the training. Under ``torch.distributed`` every process follows the plans of process 0.
-    With training in between and ``task.keeper`` it goes on after the last layer that was kept.
+    How many units each group keeps is decided beforehand: by the ratios, or the same fraction of each. The history has
+    a row for each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``, ``parameters`` (both after it), and
+    facts on the choice and the training. Under ``torch.distributed`` every process follows the plans of process 0.
+    With training in between and ``task.keeper``, it resumes after the last saved layer.
 
     Parameters
     ----------
     method, task, graph
-        As `Method._decide` has them.
+        As in `Method._decide`.
     choose : callable
-        See `Layer`.
+        ``choose(layer)``: the units that stay; see `Layer` and `Chosen`.
     train_after : callable, optional
-        ``train_after(model, number)`` trains in place after each layer (numbers count from 1) but the last, and says
-        what it did.
+        ``train_after(model, number)`` trains in place after each layer (numbered from 1) but the last, and returns
+        history entries.
     batches : Stream
         What `choose` draws from.
 
     Raises
     ------
     MethodError
-        The channels of a group are read by something else than plain layers.
+        The channels of a group are read by anything but plain layers.
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
@@ -173,7 +173,7 @@ def prune_layer_by_layer(
 
 
 def _counts(task: PruningTask, graph: Graph) -> dict[str, int]:
-    """Return how many units each group keeps that loses some, in the order of the network."""
+    """Return the kept count of each group that loses units, in the order of the network."""
     choices = choices_of(graph.groups, task.constraints)
     if task.target.of == "ratios":
         counts = ratio_counts(choices, graph.groups, task.target.ratios)

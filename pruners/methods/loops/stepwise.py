@@ -1,4 +1,4 @@
-"""Prune in steps: score, remove a little, fine-tune a little, until the target is met. Shared by iterative methods."""
+"""Shared loop of iterative methods: score, remove a little, fine-tune a little, until the target is met."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = ["Schedule", "Scored", "Step", "draw", "prune_in_steps"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When how much goes.
+    """How many removals there are, and how much each takes.
 
     Parameters
     ----------
     steps : int
-        Removals, each taking an equal share of what has to go.
+        Removals, each taking an equal share of what must be removed.
     units_per_step : int or None
         Remove at most this many units each time instead, for as many steps as that takes.
     updates_between : int
@@ -47,22 +47,22 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """What there is to decide a removal from.
+    """Input of the decision on one removal.
 
     Parameters
     ----------
     number : int
         Of the removal, from 1.
     model : Module
-        The present network.
+        The current network.
     present : Graph
         Its trace.
     dense : Graph
         Trace of the task's network.
     left : Choices
-        What may still be decided; scores are wanted for ``left.movable``.
+        What may still be decided; scores are needed for ``left.movable``.
     counts : Mapping of str to int
-        Present units of each group.
+        Current number of units of each group.
     """
 
     number: int
@@ -75,14 +75,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Scores, and what they were taken from.
+    """Scores, and what they were computed from.
 
     Parameters
     ----------
     scores : dict of str to tuple of float
-        One number for each present unit; they say which units of a group stay.
+        One number per current unit; they decide which units of a group stay.
     facts : Mapping
-        What the history says of them, JSON values.
+        History entries about them, JSON values.
     """
 
     scores: Scores
@@ -103,14 +103,14 @@ def prune_in_steps(
     """Remove and fine-tune until the target is met.
 
     The history has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left`` (of the groups that
-    may be pruned), ``macs``, ``parameters`` (both after it), and what was said of the scores. Under
-    ``torch.distributed`` every process follows the plans of process 0. With ``task.keeper`` it goes on after the last
-    removal that was kept.
+    may be pruned), ``macs``, ``parameters`` (both after it), and the ``facts`` of the scores. Under
+    ``torch.distributed`` every process follows the plans of process 0. With ``task.keeper`` it resumes after the last
+    saved removal.
 
     Parameters
     ----------
     method, task, graph
-        As `Method._decide` has them.
+        As in `Method._decide`.
     schedule : Schedule
         How many removals there are, and how large.
     score : callable
@@ -121,12 +121,12 @@ def prune_in_steps(
         What `score` draws from.
     train_before : callable, optional
         ``train_before(step)``: a trained copy of ``step.model``, which is scored and cut in its place. Every cut of
-        such a copy is verified; that nothing which goes has any effect is what it was trained for.
+        such a copy is verified; it may pass because what is removed has no effect, the aim of that training.
 
     Raises
     ------
     MethodError
-        The method fine-tunes, and the task does not say how.
+        The method fine-tunes, but the task has no ``train``.
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
@@ -209,7 +209,7 @@ def draw(batches: Iterator[tuple[Tensor, Tensor]], wanted: int, who: str) -> lis
     Raises
     ------
     MethodError
-        They ended.
+        The batches ended.
     """
     drawn = list(islice(batches, wanted))
     if len(drawn) < wanted:
@@ -218,13 +218,13 @@ def draw(batches: Iterator[tuple[Tensor, Tensor]], wanted: int, who: str) -> lis
 
 
 def _joined(counts: Mapping[str, int], present: Graph) -> dict[str, int]:
-    """Return the counts of groups that are no longer groups of their own: they stay as they are."""
+    """Return the counts of groups that are no longer separate groups: they stay as they are."""
     own = {group.name for group in present.groups}
     return {name: count for name, count in counts.items() if name not in own}
 
 
 def _limits(budget: Budget, schedule: Schedule) -> Iterator[float]:
-    """Yield what the network may cost after each removal; the last one without end, where units are limited."""
+    """Yield the cost limit after each removal; the last limit repeats endlessly."""
     if schedule.units_per_step is None:
         for step in range(1, schedule.steps):
             yield budget.dense - (budget.dense - budget.limit) * step / schedule.steps

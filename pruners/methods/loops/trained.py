@@ -1,4 +1,4 @@
-"""Cut a network that a method trained itself, and say what the cut does to the loss."""
+"""Train a network in a method, cut it, and measure what the cut does to the loss."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def require_fit(method: PruningMethod, task: PruningTask) -> None:
     Raises
     ------
     MethodError
-        It cannot.
+        The task has no ``fit``.
     """
     if task.fit is None:
         raise MethodError(f"method {method.name!r} trains by the epoch: the task has to hand in fit")
 
 
 def train(task: PruningTask, model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
-    """Train `model` by the task's ``fit``; another seed of the task gives another order of the examples."""
+    """Train `model` with the task's ``fit``; the order of the examples depends on the task's seed."""
     assert task.fit is not None, "require_fit was called"
     task.fit(model, settings.model_copy(update={"seed": settings.seed + task.seed}), name=name, gate=gate)
 
@@ -52,30 +52,30 @@ def cut_trained(
     *,
     before: PruningPlan | None = None,
 ) -> Removal:
-    """Cut a trained network to its `kept` units, and check that masked and compact network agree.
+    """Cut a trained network to its `kept` units, and check that masked and compact networks agree.
 
-    They may agree because nothing that goes has any effect: that is what scales of zero are for. The base class checks
-    the same cut on the task's own weights.
+    They may agree because nothing that is removed has any effect, which is the purpose of scales of zero. The base
+    class checks the same cut on the task's own weights.
 
     Under ``torch.distributed`` every process follows the plan of process 0.
 
     Parameters
     ----------
     graph : Graph
-        Of the task's model; says by which policy the trained network is traced.
+        Trace of the task's model; its policy is used to trace the trained network.
     trained : Module
         Plain layers, no gate; not modified.
     kept : Mapping of str to tuple of int
-        Units that stay, of each group that was decided.
+        Kept units of each decided group.
     blocks : tuple of str
-        Residual blocks that go whole.
+        Residual blocks that are removed whole.
     before : PruningPlan, optional
         What the trained network has lost already.
 
     Raises
     ------
     VerificationError
-        Masked and compact network differ.
+        Masked and compact networks differ.
     """
     from pruners.methods.loops.cutting import cut, retrace
 

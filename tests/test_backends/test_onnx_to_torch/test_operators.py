@@ -295,6 +295,37 @@ def test_sizes_of_a_free_batch_become_integers(tmp_path):
     assert [layer.kind for layer in compiled.layers()] == ["size", "mul", "reshape"]
 
 
+def with_sizes(path, op, left, right, dims=(2,), **attributes):
+    """Write a model that adds ``op(size + left, right)`` to its input, of `size` values."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["size"], name="shape"),
+        helper.make_node("Add", ["size", "left"], ["sum"], name="sum"),
+        helper.make_node(op, ["sum", "right"], ["result"], name="divide", **attributes),
+        helper.make_node("Add", ["x", "result"], ["y"], name="add"),
+    ]
+    places = [helper.make_tensor_value_info(name, TensorProto.INT64, dims) for name in "xy"]
+    constants = [onnx.numpy_helper.from_array(ints(part), name) for part, name in ((left, "left"), (right, "right"))]
+    graph = helper.make_graph(nodes, "g", places[:1], places[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(("op", "attributes"), [("Div", {}), ("Mod", {}), ("Mod", {"fmod": 1})])
+@pytest.mark.parametrize(("left", "right"), [(-9, 2), (5, -2), (-9, -2), (5, 2)])
+@pytest.mark.parametrize("dims", [(2,), ("n",)])
+def test_negative_sizes_are_divided_as_in_onnx(tmp_path, op, attributes, left, right, dims):
+    path = with_sizes(tmp_path / "model.onnx", op, left, right, dims, **attributes)
+    x = {"x": ints(10, 20)}
+    assert np.array_equal(create("torch").compile(path).run(x)["y"], create("ort").compile(path).run(x)["y"])
+
+
+@pytest.mark.parametrize(("op", "left", "right"), [("Div", 5, 0), ("Mod", 5, 0), ("Mul", 2**62, 4)])
+def test_sizes_that_cannot_be_computed_are_refused(tmp_path, op, left, right):
+    path = with_sizes(tmp_path / "model.onnx", op, left, right)
+    with pytest.raises(ModelLoadError, match=rf"do not support sizes {2 + left}, {right} of operator {op}"):
+        create("torch").compile(path)
+
+
 @pytest.mark.rounding
 def test_half_precision_is_inside_only(tmp_path):
     path = tmp_path / "model.onnx"

@@ -12,7 +12,7 @@ FLOAT = TensorProto.FLOAT
 
 
 def asked(path):
-    with pytest.raises(InputError, match="that nothing decides") as caught:
+    with pytest.raises(InputError, match="that nothing determines: give --shape") as caught:
         resolve_sizes(model_specs(path))
     return str(caught.value)
 
@@ -21,7 +21,7 @@ def test_a_matrix_product_behind_the_picture_tells_its_size(save_model, weight, 
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
     x = [("x", FLOAT, ["n", 1, "?", "?"])]
     path = save_model(tmp_path / "m.onnx", nodes, x, [("y", FLOAT, ["n", 3])], [weight("w", 48 * 48, 3)])
-    assert asked(path).endswith("say --shape x=1,1,?,? with numbers for every ?, for example --shape x=1,1,48,48")
+    assert asked(path).endswith("give --shape x=1,1,?,? with numbers for every ?, for example --shape x=1,1,48,48")
 
 
 def test_another_input_tells_and_what_only_a_run_shows_is_heeded(save_model, weight, tmp_path):
@@ -49,4 +49,9 @@ def test_where_no_usual_size_runs_none_is_proposed(save_model, weight, tmp_path)
         [("y", FLOAT, [1009])],
         [helper.make_tensor("to", TensorProto.INT64, [1], [1009]), weight("w", 1, 2)],
     )
-    assert asked(path).endswith("say --shape x=1,? with numbers for every ?")
+    assert asked(path).endswith("give --shape x=1,? with numbers for every ?")
+
+
+def test_a_model_without_nodes_takes_any_size(save_model, tmp_path):
+    path = save_model(tmp_path / "m.onnx", [], [("x", FLOAT, ["n", "long"])], [("x", FLOAT, ["n", "long"])])
+    assert "for example --shape x=1," in asked(path)

@@ -59,7 +59,7 @@ def test_it_rounds_and_leaves_out_as_it_is_told():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"constraints": Constraints(min_fraction=0.5)}, "knows no min_fraction"),
+        ({"constraints": Constraints(min_fraction=0.5)}, "does not support min_fraction"),
         ({"target": Target(of="ratios", ratios={"conv": 0.5})}, "ask for a cost or a speed"),
     ],
 )

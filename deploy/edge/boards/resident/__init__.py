@@ -1,6 +1,6 @@
-"""What runs on a board: it answers one request of a connection (`agent`), and starts, follows and ends `jobs`.
+"""The part that runs on a board: answers one request per connection (`agent`), and starts, follows and ends `jobs`.
 
-Of our packages it loads none that is heavy: it answers while something is measured beside it.
+It loads none of our heavy packages, since it answers while a measurement runs beside it.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,6 @@
-"""Our half on a board: one request on standard input, the answer on standard output, one JSON object a line.
+"""Agent on a board: reads one request from standard input and answers on standard output, one JSON object per line.
 
-The answer begins with a word that the caller chose, so that it is told from what a login shell prints.
+The answer starts with a token chosen by the caller, which separates it from what a login shell prints.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from deploy.edge.boards.resident import jobs, trees
 __all__ = ["main"]
 
 _FIRST_LOOK_S, _LOOK_S = 0.05, 1.0
-"""Between two looks at a job: more and more, since beside a measurement nothing should happen more often."""
+"""First and longest pause between two polls of a job: it grows, to disturb a measurement as little as possible."""
 _BEAT_S = 10.0
 _PATIENCE_S = 60.0
-"""A caller that says nothing for so long is gone."""
+"""A caller that is silent for this long counts as gone."""
 _BLOCK = 1 << 16
 _LINE = 2000
 
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 class _Caller(io.RawIOBase):
-    """Standard input of a caller that may be gone without a word, as when a cable is pulled."""
+    """Standard input of a caller that may vanish silently, as when a cable is pulled."""
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is there; raises `TimeoutError` where nothing comes any more."""
+        """Read what is available; raises `TimeoutError` if nothing more comes."""
         if not select.select([0], [], [], _PATIENCE_S)[0]:
             raise TimeoutError(errno.ETIMEDOUT, "the caller fell silent")
         return os.readv(0, [buffer])
@@ -67,7 +67,7 @@ def _say(**facts: object) -> None:
 
 
 def _have(folder: Path, request: dict[str, Any], _: Any) -> None:
-    """Say which files are missing, and how much room there is; what nobody uses any more goes."""
+    """Answer which files are missing and how much space is free; remove what is no longer used."""
     idle = not jobs.any_runs(folder / "jobs")
     trees.remove_unused(folder / "env", [Path(sys.prefix).name], idle=idle)
     trees.remove_unused(folder / "code", [Path(sys.path[0]).name], idle=idle)
@@ -76,13 +76,13 @@ def _have(folder: Path, request: dict[str, Any], _: Any) -> None:
 
 
 def _put(folder: Path, request: dict[str, Any], source: Any) -> None:
-    """Take files."""
+    """Receive files."""
     trees.receive(folder / "files", request["tree"], request["files"], source)
     _say(done=True)
 
 
 def _job(folder: Path, request: dict[str, Any], _: Any) -> None:
-    """Start a job or pick it up, tell how far it is, and hand over what it made."""
+    """Start a job or pick it up, report its progress, and hand over its output."""
     with jobs.claim(folder / "jobs", request["name"]) as (job, is_new):
         if is_new:
             argv = [word.replace("@FILES@", str(folder / "files")) for word in request["argv"]]
@@ -99,7 +99,7 @@ def _job(folder: Path, request: dict[str, Any], _: Any) -> None:
 
 
 def _follow(job: jobs.Job) -> bool:
-    """Pass on what a job says until it ends; False where the caller is gone."""
+    """Forward the messages of a job until it ends; return False if the caller is gone."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
     at, heard_s, said_s, rest = 0, time.monotonic(), time.monotonic(), b""

@@ -1,8 +1,8 @@
-"""Jobs on a board: a folder each, with the request, the state, and what the command printed and wrote.
+"""Jobs on a board: a folder each, named after the request, with the state and what the command printed and wrote.
 
-A job that runs holds the lock ``alive``, and whoever follows it the lock ``claim``: the kernel lets go of both however
-their process ends. The same request finds the job that nobody follows, running or finished; beside one that somebody
-follows it starts another.
+A running job holds the lock ``alive``, and whoever follows it the lock ``claim``: the kernel releases both however
+their process ends. The same request picks up a job that nobody follows, running or finished; if somebody follows it,
+another one is started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["KEPT_S", "Job", "any_runs", "claim", "end"]
 
 KEPT_S = 24 * 3600.0
-"""A result that nobody has fetched is an answer for so long; what a killed job left is kept no longer."""
+"""How long an unfetched result stays valid, and the most that the remains of a killed job are kept."""
 _GRACE_S = 15.0
 _LOOK_S = 0.05
 _MOST_DESCRIPTORS = 4096
@@ -35,7 +35,7 @@ class Job:
     Parameters
     ----------
     folder : Path
-        Its own.
+        Folder of the job.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """What the command writes."""
+        """Result file of the command."""
         return self.folder / "result"
 
     @property
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def state(self) -> dict[str, Any]:
-        """``state``: queued, running or done; with it the process, and at the end the exit code and the time."""
+        """``state``: queued, running or done; plus the process and, at the end, the exit code and the time."""
         try:
             found = json.loads((self.folder / "state").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -66,13 +66,13 @@ class Job:
         return found if isinstance(found, dict) else {"state": "broken"}
 
     def write_state(self, **facts: object) -> None:
-        """Keep the state; it is there whole or as it was."""
+        """Write the state atomically."""
         part = self.folder / "state.part"
         part.write_text(json.dumps(facts), encoding="utf-8")
         part.replace(self.folder / "state")
 
     def runs(self) -> bool:
-        """Whether its process is there."""
+        """Return whether its process is running."""
         return _is_held(self.folder / "alive")
 
     def start(self, argv: list[str], variables: dict[str, str]) -> None:
@@ -83,7 +83,7 @@ class Job:
         argv : list of str
             What follows ``deploy``.
         variables : dict of str to str
-            Of its environment.
+            Additional environment variables.
         """
         self.write_state(state="queued")
         alive = os.open(self.folder / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -99,7 +99,7 @@ class Job:
         os.setsid()
         os.closerange(3, alive)
         os.closerange(alive + 1, _MOST_DESCRIPTORS)
-        # A terminal or a connection that is closed is nothing to it.
+        # A closed terminal or connection does not end it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         nothing = os.open(os.devnull, os.O_RDONLY)
         out, log = (os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for path in (self.printed, self.log))
@@ -123,7 +123,7 @@ class Job:
         os._exit(0)
 
     def end(self) -> bool:
-        """End it in order, else by force, and remove it; whether it is gone."""
+        """End it with SIGTERM, else with SIGKILL, and remove it; return whether it is gone."""
         state = self.state
         pid = state.get("pid")
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -141,14 +141,14 @@ class Job:
 
 @contextmanager
 def claim(folder: Path, name: str) -> Iterator[tuple[Job, bool]]:
-    """Yield a job of this name that nobody else follows, and whether it is new; nobody else gets it meanwhile.
+    """Yield a job of this name under an exclusive claim, and whether it is new.
 
     Parameters
     ----------
     folder : Path
-        Where all jobs lie.
+        Folder of all jobs.
     name : str
-        Of the request.
+        Name of the request.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -161,7 +161,7 @@ def claim(folder: Path, name: str) -> Iterator[tuple[Job, bool]]:
             if _is_held(job.folder / "claim"):
                 continue
             if job.folder.is_dir() and not job.runs() and job.state["state"] != "done":
-                shutil.rmtree(job.folder)  # killed, or a board that was switched off
+                shutil.rmtree(job.folder)  # killed, or the board was switched off
             is_new = not job.folder.is_dir()
             job.folder.mkdir(exist_ok=True)
             mine = os.open(job.folder / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -174,12 +174,12 @@ def claim(folder: Path, name: str) -> Iterator[tuple[Job, bool]]:
 
 
 def any_runs(folder: Path) -> bool:
-    """Return whether a job runs."""
+    """Return whether any job is running."""
     return folder.is_dir() and any(one.is_dir() and Job(one).runs() for one in folder.iterdir())
 
 
 def end(folder: Path, name: str) -> bool:
-    """End one job and remove it; whether it is gone."""
+    """End one job and remove it; return whether it is gone."""
     job = Job(folder / name)
     return not job.folder.is_dir() or job.end()
 
@@ -189,14 +189,14 @@ def _remove_old(folder: Path) -> None:
         job = Job(one)
         if not one.is_dir() or job.runs() or _is_held(one / "claim"):
             continue
-        # One that was killed does not say when.
+        # A killed job has no end time.
         ended = job.state.get("ended", one.stat().st_mtime)
         if isinstance(ended, float) and time.time() - ended > KEPT_S:
             shutil.rmtree(one, ignore_errors=True)
 
 
 def _is_held(path: Path) -> bool:
-    """Whether another process holds a lock."""
+    """Return whether another process holds a lock."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -211,7 +211,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks; empty where it is gone or the system does not tell."""
+    """Return when a process started, in kernel ticks; empty if it is gone or the system does not tell."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     return ""

@@ -1,4 +1,4 @@
-"""Files that were sent, by the hash of what is in them: whole and as they were sent, or not there."""
+"""Sent files, stored by the hash of their content: either complete and as sent, or absent."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from typing import IO
 __all__ = ["UNUSED_S", "TreeError", "missing", "receive", "remove_unused"]
 
 UNUSED_S = 30 * 24 * 3600.0
-"""What nobody has used for so long is removed."""
+"""What has not been used for this long is removed."""
 _BLOCK = 1 << 20
 
 
 class TreeError(Exception):
-    """What came is not what was announced."""
+    """The received files are not those announced."""
 
 
 def missing(folder: Path, names: list[str], *, idle: bool) -> list[str]:
-    """Return which of these are not there; those that are count as used now. See `remove_unused` for `idle`."""
+    """Return which of these are missing; the others count as used now. See `remove_unused` for `idle`."""
     there = remove_unused(folder, names, idle=idle)
     return [name for name in names if name not in there]
 
 
 def remove_unused(folder: Path, used: Iterable[str], *, idle: bool) -> set[str]:
-    """Count some entries of a folder as used now, remove what nobody has used for `UNUSED_S`, and half ones.
+    """Mark entries of a folder as used now; remove incomplete ones and those unused for `UNUSED_S`.
 
     Parameters
     ----------
     folder : Path
-        May be missing.
+        Folder; may be missing.
     used : iterable of str
-        Names in it.
+        Names of entries.
     idle : bool
-        Whether no job runs. Beside one nothing is old: the clock of a board may jump by years when it is set.
+        Whether no job runs. While one does, nothing counts as old: setting the clock of a board may jump years.
 
     Returns
     -------
@@ -52,21 +52,21 @@ def remove_unused(folder: Path, used: Iterable[str], *, idle: bool) -> set[str]:
     now = time.time()
     for one in folder.iterdir() if folder.is_dir() else ():
         abandoned = one.name.endswith(".part") and not _runs(one.name.removesuffix(".part").rpartition(".")[2])
-        with suppress(FileNotFoundError):  # another caller's, which has got its name meanwhile
+        with suppress(FileNotFoundError):  # another caller's, renamed in the meantime
             if abandoned or (idle and one.name not in there and now - one.stat().st_mtime > UNUSED_S):
                 shutil.rmtree(one, ignore_errors=True)
     return there
 
 
 def receive(folder: Path, name: str, files: Mapping[str, str], source: IO[bytes]) -> None:
-    """Take an archive of exactly these files.
+    """Receive an archive of exactly these files.
 
     Parameters
     ----------
     folder : Path
-        Where all of them lie.
+        Folder of all trees.
     name : str
-        What the new one is called.
+        Name of the new tree.
     files : Mapping of str to str
         Path in it -> SHA-256.
     source : binary file
@@ -75,7 +75,7 @@ def receive(folder: Path, name: str, files: Mapping[str, str], source: IO[bytes]
     Raises
     ------
     TreeError
-        It ends early, or holds something else.
+        The archive ends early, or holds something else.
     OSError
         The disk is full.
     """

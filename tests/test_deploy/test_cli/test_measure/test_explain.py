@@ -175,7 +175,7 @@ def test_what_could_not_be_measured_is_not_known_and_stops_nothing(simulated, ex
     found = Explanation.model_validate_json(out)
     assert (found.layer_overhead_ns, found.block, found.block_from) == (None, None, "unknown")
     for what in ("shortest layer", "number of channels computed together"):
-        assert f"the {what} is not known: the layers are shorter than its clock tells" in found.notes
+        assert f"the {what} is not known: the layers are shorter than its clock resolves" in found.notes
 
 
 def test_a_bundle_tells_what_was_left_whole(simulated, explain, dense, tmp_path, monkeypatch):
