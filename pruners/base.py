@@ -19,7 +19,7 @@ from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
 from pruners.decide.budget import Budget, stays_whole
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
-from pruners.decide.goal import budget_of, fast_choices, require_one_removal
+from pruners.decide.goal import budget_of, goal_of, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
@@ -299,15 +299,10 @@ def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
     return "" if landing.close else str(landing)
 
 
-def counts_of(
-    task: PruningTask, graph: Graph, choices: Choices, decide: Callable[[Choices, Budget], dict[str, int]]
-) -> dict[str, int]:
+def counts_of(task: PruningTask, graph: Graph, decide: Callable[[Choices, Budget], dict[str, int]]) -> dict[str, int]:
     """Return the counts from ``decide(choices, budget)``, or from the ratios if the target gives them."""
-    if task.target.of == "ratios":
-        counts = ratio_counts(choices, graph.groups, task.target.ratios)
-    else:
-        budget = budget_of(task.target, graph)
-        counts = decide(fast_choices(choices, budget), budget)
+    choices, budget = goal_of(task.target, task.constraints, graph)
+    counts = choices.floor if task.target.of == "ratios" else decide(choices, budget)
     require_one_removal(task.constraints, choices, counts)
     return counts
 

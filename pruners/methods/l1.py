@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, counts_of, plan_of
-from pruners.decide.choices import choices_of
 from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
 from pruners.importance.criteria import create_criterion
@@ -50,6 +49,6 @@ class L1(Method):
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.importance.measures.l1 import l1_norms
 
-        counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), uniform_counts)
+        counts = counts_of(task, graph, uniform_counts)
         scores = l1_norms(graph.weights(), [graph.group(name) for name in counts])
         return Outcome(plan=plan_of(self, graph, top_units(scores, counts)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, counts_of, plan_of
 from pruners.decide.budget import Budget
-from pruners.decide.choices import Choices, choices_of
+from pruners.decide.choices import Choices
 from pruners.decide.counts import counts_along
 from pruners.decide.units import top_units
 
@@ -48,6 +48,6 @@ class Random(Method):
 
             return counts_along(fractions, choices, budget)
 
-        counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), random_counts)
+        counts = counts_of(task, graph, random_counts)
         scores = {name: [draw.random() for _ in range(graph.group(name).n_units)] for name in counts}
         return Outcome(plan=plan_of(self, graph, top_units(scores, counts)))

@@ -6,7 +6,6 @@ from random import Random as Generator
 from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, counts_of, plan_of
-from pruners.decide.choices import choices_of
 from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
 
@@ -43,7 +42,7 @@ class Uniform(Method):
     paper: ClassVar[str] = "Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, arXiv:1810.05270 (baseline)"
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), uniform_counts)
+        counts = counts_of(task, graph, uniform_counts)
         draw = Generator(task.seed)
         scores = {name: [draw.random() for _ in range(graph.group(name).n_units)] for name in counts}
         return Outcome(plan=plan_of(self, graph, top_units(scores, counts)))
