@@ -128,7 +128,7 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON on stdout; everything else goes to stderr.")
 ]
 Verbose: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Print all tables and doubts below the answer.")
+    bool, typer.Option("--verbose", "-v", help="Print all tables and caveats below the answer.")
 ]
 MarkdownPage: TypeAlias = Annotated[
     Path | None, typer.Option("--markdown", help="Markdown file to write the result into, between its two markers.")

@@ -348,7 +348,7 @@ def doubts_table(results: Results) -> Table:
         (str(number), doubt.words, "everywhere" if everywhere == {*doubt.where} else ", ".join(doubt.where))
         for number, doubt in enumerate(doubts_of(results), 1)
     )
-    return Table("Doubts", (*left("", "what was seen", "where"),), rows)
+    return Table("Caveats", (*left("", "what was seen", "where"),), rows)
 
 
 def _failures(pair: Comparison) -> list[str]:

@@ -120,7 +120,7 @@ def _doubts(report: CheckReport) -> str:
     ]
     if not lines:
         return ""
-    return _folded("1 doubt" if len(lines) == 1 else f"{len(lines)} doubts", "\n".join(lines))
+    return _folded("1 caveat" if len(lines) == 1 else f"{len(lines)} caveats", "\n".join(lines))
 
 
 def _folded(title: str, body: str) -> str:
@@ -131,7 +131,7 @@ def _left_out(report: CheckReport, n_rows: int, folded: Sequence[str]) -> str:
     """Return the note that says what did not fit."""
     missing = len(attention(report)) - n_rows
     what = [f"{missing} more {'row that is' if missing == 1 else 'rows that are'} not kept"] if missing else []
-    names = ("the limits that are kept", "the machine", "the doubts")
+    names = ("the limits that are kept", "the machine", "the caveats")
     what += names[len(folded) :]
     return f"Left out, as there is no room for it: {', '.join(what)}. The report has them all."
 

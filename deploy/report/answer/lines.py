@@ -74,7 +74,7 @@ def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = 
     page : str, optional
         Path of the page.
     verbose : bool, default=False
-        Whether tables follow, with all doubts numbered.
+        Whether tables follow, with all caveats numbered.
     """
     rows = list(_rows(answer, width))
     facts = [*_facts(answer, verbose=verbose)]
@@ -211,7 +211,7 @@ def _facts(answer: Answer, *, verbose: bool) -> Iterator[tuple[str, Text]]:
     others = [doubt for doubt in answer.doubts if not doubt.noise]
     if others and not verbose:
         more = f"; and {len(others) - 1} more" if len(others) > 1 else ""
-        yield "doubts", _plain(f"{others[0].words}{more}  (-v)")
+        yield "caveats", _plain(f"{others[0].words}{more}  (-v)")
 
 
 def _score(scores: ScoreChange) -> Text:

@@ -104,7 +104,7 @@ def test_page_and_terminal_count_the_same_signs_of_noise(results):
     assert signs in stream.getvalue()
     text = page(found)
     assert signs in text
-    assert f"{n_others} other doubt" in text
+    assert f"{n_others} other caveat" in text
     assert f'<ol start="{n_signs + 1}">' in text, "numbers are those of the terminal"
 
 

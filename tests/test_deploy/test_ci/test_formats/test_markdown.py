@@ -72,7 +72,7 @@ def test_the_verdict_is_the_heading_and_the_table_has_what_is_not_kept():
 
 def test_doubts_of_each_model_are_folded(results):
     text = markdown_summary(reports.report(results={"classifier": results}))
-    assert "<summary>1 doubt</summary>" in text
+    assert "<summary>1 caveat</summary>" in text
     assert "\n- classifier: " in text
 
 
@@ -127,7 +127,7 @@ def test_what_is_folded_goes_first(results):
     report = reports.report(*reports.MIXED.rows, results={"classifier": results})
     whole = markdown_summary(report)
     less = markdown_summary(report, len(whole.encode()) - 1)
-    assert "Left out, as there is no room for it: the doubts." in less
+    assert "Left out, as there is no room for it: the caveats." in less
     assert "<summary>3 limits kept</summary>" in less
     assert less.count("\n- **") == 4
 
