@@ -126,7 +126,7 @@ def test_all_missing_sizes_are_asked_for_at_once():
     said = str(caught.value)
     assert "input 'x'" in said
     assert "free dimensions 'height', 'width'" in said
-    assert "say --shape x=1,?,? --shape y=1,? with numbers for every ?" in said.replace("x=?", "x=1").replace(
+    assert "give --shape x=1,?,? --shape y=1,? with numbers for every ?" in said.replace("x=?", "x=1").replace(
         "y=?", "y=1"
     )
 
