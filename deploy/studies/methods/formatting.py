@@ -68,13 +68,13 @@ def _answer(win: Win, results: StudyResults) -> str:
     metric = results.metric
     right = "% of the test images right" if metric == "accuracy" else "dB on the test images"
     text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean, metric)} {right}"
-    if win.margin is None:
-        return f"{text}; no other method is done."
-    text += _margin(win.second, win.margin, metric)
-    for name in BASELINES:
+    text += "; no other method is done" if win.margin is None else _margin(win.second, win.margin, metric)
+    for name in BASELINES if win.margin is not None else ():
         gap = against(results, win.method, name, win.budget, win.recovery)
-        if name not in (win.method, win.second) and gap is not None:
+        if name not in (win.method, win.second, *win.slower) and gap is not None:
             text += f"; {difference(gap, metric)} against {name}"
+    if win.slower:
+        text += f"; not compared, as slower than asked for: {several(win.slower)}"
     return f"{text}. One test image is {100 / win.n_test:.2g} points." if metric == "accuracy" else f"{text}."
 
 

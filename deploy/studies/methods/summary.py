@@ -10,7 +10,19 @@ from statistics import fmean, stdev
 from deploy.sources.metric import Metric
 from deploy.studies.methods.results import Cell, Scores, StudyResults
 
-__all__ = ["Difference", "Mean", "Win", "against", "cells_of", "mean_of", "paired", "rule", "scores_of", "wins"]
+__all__ = [
+    "Difference",
+    "Mean",
+    "Win",
+    "against",
+    "cells_of",
+    "comparable",
+    "mean_of",
+    "paired",
+    "rule",
+    "scores_of",
+    "wins",
+]
 
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 """Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom."""
@@ -64,6 +76,8 @@ class Win:
         Margin over the runner-up, on the seeds that both have.
     n_test : int
         Number of test images.
+    slower : tuple of str
+        Methods that are done, but with a network slower than the budget allows: they do not compete.
     """
 
     budget: str
@@ -73,6 +87,7 @@ class Win:
     second: str
     margin: Difference | None
     n_test: int
+    slower: tuple[str, ...] = ()
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
@@ -134,8 +149,18 @@ def against(results: StudyResults, method: str, other: str, budget: str, recover
     return paired(scores_of(ours), scores_of(theirs), _n_test(ours), results.metric)
 
 
+def comparable(cells: Iterable[Cell]) -> bool:
+    """Return whether a method is done with all its seeds, and no network is slower than the budget allows."""
+    own = tuple(cells)
+    return bool(own) and all(cell.outcome == "ok" and _met(cell) for cell in own)
+
+
+def _met(cell: Cell) -> bool:
+    return all(landing.met for landing in cell.speeds)
+
+
 def wins(results: StudyResults) -> tuple[Win, ...]:
-    """Find the best method per budget and recovery, among those that remove channels and ran with all seeds.
+    """Find the best method per budget and recovery, among those that remove channels and are `comparable`.
 
     Methods that set single weights to zero are controls: their networks are not smaller. Methods are only compared
     after the same recovery: taking the best of each would be a choice made on test images.
@@ -147,7 +172,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
             by_method = {
                 name: [c for c in cells if c.method == name] for name in dict.fromkeys(c.method for c in cells)
             }
-            complete = {name: scores_of(own) for name, own in by_method.items() if all(c.outcome == "ok" for c in own)}
+            complete = {name: scores_of(own) for name, own in by_method.items() if comparable(own)}
             ranked = sorted(complete, key=lambda name: -fmean(complete[name].values()))
             if not ranked:
                 continue
@@ -163,6 +188,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
                     second=second,
                     margin=paired(complete[best], complete[second], _n_test(cells), results.metric) if second else None,
                     n_test=_n_test(cells),
+                    slower=tuple(name for name, own in by_method.items() if not all(map(_met, own))),
                 )
             )
     return tuple(best_of)

@@ -23,7 +23,7 @@ from deploy.report.table import Notes, Table, left
 from deploy.studies.methods.formatting import cost, difference, mean, several
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
-from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
+from deploy.studies.methods.summary import against, cells_of, comparable, mean_of, scores_of
 
 __all__ = [
     "against_table",
@@ -111,9 +111,10 @@ def equal_time_tables(results: StudyResults) -> Iterator[Table]:
             for method in _methods(results)
         }
         means = {method: mean_of(list(scores_of(own).values())) for method, own in cells.items()}
-        best, *others = sorted(means, key=lambda name: -one.value if (one := means[name]) else 0.0)
+        ranked = sorted(means, key=lambda name: -one.value if (one := means[name]) else 0.0)
+        best = next((name for name in ranked if comparable(cells[name])), ranked[0])
         notes, rows = Notes(), []
-        for method in (best, *others):
+        for method in ranked:
             came = [one for cell in cells[method] for one in cell.speeds]
             gap = None if method == best else against(results, method, best, budget, recoveries[0])
             rows.append(

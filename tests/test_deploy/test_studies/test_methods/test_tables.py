@@ -253,6 +253,33 @@ def test_at_equal_time_the_best_is_first_and_who_takes_longer_is_told():
     assert scored.title == "Accuracy on test images in %, at 50 % flops"
 
 
+def test_a_network_slower_than_asked_for_does_not_win():
+    cells = [
+        *(at_a_speed("uniform", seed, 0.95, 0.495) for seed in (0, 1)),
+        *(at_a_speed("taylor", seed, 0.96, 0.45) for seed in (0, 1)),
+        *(at_a_speed("l1", seed, 0.98, share) for seed, share in enumerate((0.5, 0.9))),
+    ]
+    (win,) = wins(results(*cells))
+    assert (win.method, win.second, win.slower) == ("taylor", "uniform", ("l1",))
+    (said,) = answers(results(*cells))
+    assert "not compared, as slower than asked for: l1." in said
+    timed = next(iter(tables(results(*cells))))
+    assert timed.columns[-1] == "minus taylor"
+    assert [row[0] for row in timed.rows] == ["l1", "taylor", "uniform"]
+
+
+def test_a_lucky_seed_alone_is_not_what_others_are_compared_with():
+    cells = [
+        at_a_speed("l1", 0, 0.99, 0.5),
+        failed("l1", 1, "the loss is nan", budget="2x on ort"),
+        *(at_a_speed("uniform", seed, 0.95, 0.5) for seed in (0, 1)),
+        *(at_a_speed("taylor", seed, 0.96, 0.5) for seed in (0, 1)),
+    ]
+    timed = next(iter(tables(results(*cells))))
+    assert timed.columns[-1] == "minus taylor"
+    assert "+-" in {row[0]: row[-1] for row in timed.rows}["uniform"]
+
+
 def test_the_score_is_drawn_against_the_time_that_was_measured_and_against_macs():
     rows = (measured("l1", 0, 2.0), measured("l1", 1, 4.0), measured("uniform", 0, 1.6))
     found = results(*two_seeds((0.97, 0.98), (0.95, 0.96))).model_copy(update={"measured": rows})
