@@ -68,7 +68,9 @@ class TargetSpec(Section):
         None, description="threads of one inference, for a speed target; default: those of `bench`"
     )
     by: Cost | None = Field(
-        None, description="for a speed target: decide by this cost; the share that gives the time is searched for"
+        None,
+        description="for a speed target: decide by this cost; the share that gives the time is searched for, by "
+        "methods that do not train",
     )
     tolerance: float = Field(
         0.01, gt=0, lt=1, description="for a speed target: how far off it may be, as a share of dense"
@@ -164,6 +166,8 @@ class Prune(Section):
         if len(set(where)) < len(where):
             twice = next(place[0] for place in where if where.count(place) > 1)
             raise ValueError(f"two targets contradict each other, both on {twice or 'the first backend'}: keep one")
+        if len({target.by for target in self.targets}) > 1:
+            raise ValueError("one cost decides for all targets that are met together: give each the same `by`, or none")
         return self
 
     @property

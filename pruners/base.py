@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,11 +18,12 @@ from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
 from pruners.decide.budget import Budget, stays_whole
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
-from pruners.decide.goal import budget_of, goal_of, require_one_removal
+from pruners.decide.goal import budget_of, fast_choices, goal_of, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
 from pruners.modules.plain import plain
+from pruners.modules.state import checksum, state_of
 from pruners.plan import PruningPlan
 from pruners.task import Pruned, PruningTask
 
@@ -37,12 +37,15 @@ __all__ = [
     "MethodSettings",
     "Outcome",
     "PruningMethod",
+    "Trains",
     "counts_of",
     "key_of",
     "plan_facts",
     "plan_of",
-    "state_of",
 ]
+
+
+Trains: TypeAlias = Literal["", "train", "fit"]
 
 
 class MethodSettings(BaseModel):
@@ -74,7 +77,8 @@ class PruningMethod(ABC):
     """Base of all methods that can be registered: they remove channels (`Method`) or set single weights to zero.
 
     A subclass states `name`, `paper`, `needs_data` and `Settings`; one that refuses networks without some kind of
-    layer names that kind in `needs_layers` ("BatchNorm") and in its `MethodError`. `removes` says what is removed.
+    layer names that kind in `needs_layers` ("BatchNorm") and in its `MethodError`. `removes` says what is removed, and
+    `trains` with which of the task's trainings.
 
     Raises
     ------
@@ -106,21 +110,36 @@ class PruningMethod(ABC):
         """Whether whole residual blocks may be removed, by the setting ``structures`` if the method has it."""
         return getattr(self.settings, "structures", "units") != "units"
 
+    @property
+    def trains(self) -> Trains:
+        """The task's training that it uses with its settings: ``train`` (updates), ``fit`` (epochs), or empty: none.
+
+        ``train`` if it has a setting ``updates_between`` that is not 0; a method that trains in another way says so.
+        """
+        return "train" if getattr(self.settings, "updates_between", 0) else ""
+
     @abstractmethod
     def prune(self, task: PruningTask) -> Pruned:
         """Prune the network of `task`, whose model is copied, never modified."""
 
     def require_data(self, task: PruningTask) -> None:
-        """Check that a task provides the data that the method works on.
+        """Check that a task provides the data and the training that the method works with.
 
         Raises
         ------
         MethodError
-            The data is missing.
+            One of them is missing.
         """
         if self.needs_data and (task.batches is None or task.loss is None):
             lacking = "batches" if task.batches is None else "a loss"
             raise MethodError(f"method {self.name!r} works on training data: the task has to hand in {lacking}")
+        if self.trains == "fit" and task.fit is None:
+            raise MethodError(f"method {self.name!r} trains by the epoch: the task has to hand in fit")
+        if self.trains == "train" and task.train is None:
+            raise MethodError(
+                f"method {self.name!r} fine-tunes between removals: the task has to hand in train, or set "
+                "updates_between=0"
+            )
 
     def _broken(self, promise: str) -> MethodError:
         return MethodError(
@@ -171,7 +190,7 @@ class Method(PruningMethod):
 
         self.require_data(task)
         task = replace(task, model=plain(task.model))
-        before = _checksum(task.model)
+        before = checksum(task.model)
         graph = trace(task.model, task.example_inputs, policy=policy_of(task))
         if not any(group.prunable for group in graph.groups):
             raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
@@ -188,7 +207,7 @@ class Method(PruningMethod):
                 raise
             task, own = given, replace(own, left_whole="")
             outcome = self._decide(task, graph)
-        if _checksum(task.model) != before:
+        if checksum(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
         if not outcome.plan.removes:
             raise NothingToPruneError(f"method {self.name!r}: the plan removes no unit; ask for a smaller target")
@@ -289,13 +308,14 @@ def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
     if task.target.of == "ratios":
         return ""
     inside = groups_inside(graph.groups, graph.removed_blocks(plan))
-    choices = without_blocks(choices_of(graph.groups, task.constraints), inside)
+    budget = budget_of(task.target, graph, plan.blocks)
+    choices = without_blocks(fast_choices(choices_of(graph.groups, task.constraints), budget), inside)
     counts = {name: len(kept) for name, kept in plan.kept.items() if name not in inside}
     taken_back = {}
     for name in plan.blocks:
         others = [other for other in plan.blocks if other != name]
         taken_back[f"block {name}"] = budget_of(task.target, graph, others).cost(counts)
-    landing = landing_of(choices, counts, budget_of(task.target, graph, plan.blocks), taken_back)
+    landing = landing_of(choices, counts, budget, taken_back)
     return "" if landing.close else str(landing)
 
 
@@ -337,33 +357,6 @@ def plan_facts(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> di
         "macs": graph.macs(kept, plan.blocks),
         "parameters": graph.parameters(kept, plan.blocks),
     }
-
-
-def state_of(model: nn.Module) -> str:
-    """Hash names, values and modes: parameters, buffers (also non-persistent ones) and train/eval flags."""
-    digest = hashlib.blake2b()
-    for part in _state(model):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _checksum(model: nn.Module) -> int:
-    """Return a checksum of what `state_of` hashes, several times as fast: enough to see that something changed."""
-    total = 0
-    for part in _state(model):
-        total = zlib.crc32(part, total)
-    return total
-
-
-def _state(model: nn.Module) -> Iterator[bytes | memoryview]:
-    import torch
-
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        yield f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}".encode()
-        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().data
-    for name, module in model.named_modules():
-        yield f"{name} {module.training}".encode()
 
 
 def key_of(method: Method, task: PruningTask) -> str:

@@ -46,8 +46,15 @@ def match_nodes(candidate: ModelGraph, baseline: ModelGraph) -> dict[str, str]:
 
 
 def _alike(one: GraphNode, other: GraphNode) -> bool:
-    kinds = [(node.op, node.window, node.groups > 1, node.depthwise) for node in (one, other)]
-    return kinds[0] == kinds[1]
+    if (one.op, one.window) != (other.op, other.window):
+        return False
+    kinds = [(node.groups > 1, node.depthwise) for node in (one, other)]
+    # With one channel left, a depthwise layer looks like any other.
+    return kinds[0] == kinds[1] or (one.depthwise and _single(other)) or (_single(one) and other.depthwise)
+
+
+def _single(node: GraphNode) -> bool:
+    return node.groups == 1 and node.channels == (1, 1)
 
 
 def _aligned(first: Sequence[GraphNode], second: Sequence[GraphNode]) -> list[tuple[GraphNode, GraphNode]]:

@@ -33,6 +33,7 @@ __all__ = [
     "exit_reason",
     "last_words",
     "package_environment",
+    "sleeping_environment",
     "thread_environment",
 ]
 
@@ -45,6 +46,9 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_WAIT_POLICY = "OMP_WAIT_POLICY"
+_SLEEPS = "PRUNE_DEPLOY_SLEEPS"
+"""Set beside a wait policy that is ours and not the user's."""
 # On other systems nothing kills a stopped process whose parent died, so there it only waits for its next question.
 _CAN_STOP = sys.platform == "linux"
 _LAST_WORDS_BYTES = 1 << 16
@@ -319,11 +323,22 @@ def package_environment() -> dict[str, str]:
     """Return an environment in which a child, and anything it starts, finds our packages before any other.
 
     It also moves torch.compile's cache, which is pickled: by default it is in the temporary folder, under a name that
-    anybody may take.
+    anybody may take. What `sleeping_environment` gave this process is left out.
     """
     path = os.pathsep.join(filter(None, (str(_PACKAGES), os.getenv("PYTHONPATH"))))
     ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-    return {"TORCHINDUCTOR_CACHE_DIR": str(state_folder() / "inductor"), **os.environ, **ours}
+    left_out = (_WAIT_POLICY, _SLEEPS) if _SLEEPS in os.environ else ()
+    theirs = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(state_folder() / "inductor"), **theirs, **ours}
+
+
+def sleeping_environment() -> dict[str, str]:
+    """Return the variables that make OpenMP threads sleep while they wait; none if the user has set how they wait.
+
+    They hold for a child that trains, and not for children of its own: what it measures runs as it would elsewhere.
+    """
+    by_user = _WAIT_POLICY in os.environ and _SLEEPS not in os.environ
+    return {} if by_user else {_WAIT_POLICY: "PASSIVE", _SLEEPS: "1"}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import onnx
-
 from backends import modelfile
 from backends.modelfile import node_name
 from benchmarks.errors import NotComparableError
@@ -16,6 +14,7 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
+from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
@@ -201,8 +200,8 @@ def _up(space: PlanSpace, counts: Mapping[str, int], block: int) -> dict[str, in
 def _cost_of(timer: PlanTimer, counts: Mapping[str, int]) -> Cost:
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         path = Path(folder) / "plan.onnx"
-        onnx.save_model(timer.narrower.model(counts), path)
-        return cost(path, shapes=timer.spec.shapes)
+        write_model(timer.narrower.model(counts), path)
+        return cost(path, shapes=timer.sizes.shapes)
 
 
 def _macs_share(dense: Cost, plan: Cost) -> float | None:

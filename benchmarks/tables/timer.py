@@ -18,7 +18,9 @@ from benchmarks.layers.process import Processes, Ran, RunSessions
 from benchmarks.machine.machine import Machine
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.stats.summary import robust_deviation
-from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
+from benchmarks.subject.given import call_inputs
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, resolve_sizes
+from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
 from benchmarks.tables.fit import Run
@@ -117,7 +119,7 @@ class PlanTimer:
 
     def _file(self, model: onnx.ModelProto) -> Path:
         path = self.folder / "plan.onnx"
-        onnx.save_model(model, path)
+        write_model(model, path)
         return path
 
     def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
@@ -177,9 +179,10 @@ def key_of(
 
 
 def sizes_of(spec: SubjectSpec) -> InputSizes:
-    """Return the sizes of a call's inputs."""
+    """Return the sizes of a call's inputs, those given by the user included."""
     file = modelfile.read(spec.model)
-    return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=spec.shapes)
+    shapes = spec.given.shapes(file.inputs, spec.shapes)
+    return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=shapes)
 
 
 @contextmanager
@@ -200,10 +203,8 @@ def plan_timer(
     RecordError, InputError, BackendError
         See `build_table`.
     """
-    file = modelfile.read(spec.model)
     sizes = sizes_of(spec)
-    bounds = index_bounds(spec.model)
-    feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
+    feeds = call_inputs(spec.model, sizes, seed=seed, given=spec.given)[0]
     narrower = Narrower(spec.model, space)
     with (
         machine.measuring(purpose, say) as observer,
@@ -211,7 +212,7 @@ def plan_timer(
         tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder,
     ):
         dense = Path(folder) / "dense.onnx"
-        onnx.save_model(narrower.model({}), dense)
+        write_model(narrower.model({}), dense)
         yield PlanTimer(
             narrower=narrower,
             spec=spec,

@@ -13,8 +13,8 @@ import onnx_ir as ir
 from torch import nn
 
 from backends import modelfile
-from backends.modelfile import subgraphs
 from benchmarks.records.disk import file_sha256
+from benchmarks.subject.model_writer import write_model
 from deploy.errors import ExportError
 from deploy.exporting.capture import argument_names, batched_inputs, copy_for_export, output_keys, translate
 from deploy.exporting.drop_empty_scatter import drop_empty_writes
@@ -30,9 +30,6 @@ __all__ = ["BATCH", "export_onnx"]
 
 BATCH = "batch"
 """Name of the free dimension."""
-
-_EMBEDDED_LIMIT_BYTES = 1_900_000_000
-"""Weights above this go to external data: a protobuf message is at most 2 GiB."""
 
 
 def export_onnx(
@@ -112,9 +109,8 @@ def export_onnx(
     if dynamic_batch:
         _name_batch(proto, batched_inputs(call.tensors)[0], name)
     strip_metadata(proto)
-    apart = external_data or _weight_bytes(proto) > _EMBEDDED_LIMIT_BYTES
     left = batch_norms(proto)
-    sha256, file_bytes = _write(proto, path, apart=apart)
+    apart, sha256, file_bytes = _write(proto, path, apart=external_data)
     file = modelfile.read(path)
     return ExportInfo(
         opset=opset,
@@ -180,26 +176,21 @@ def _name_batch(proto: onnx.ModelProto, first: int, network: str) -> None:
     rename_dimension(proto, dim.dim_param, BATCH)
 
 
-def _weight_bytes(proto: onnx.ModelProto) -> int:
-    return sum(tensor.ByteSize() for graph in subgraphs(proto.graph) for tensor in graph.initializer)
+def _write(proto: onnx.ModelProto, path: Path, *, apart: bool) -> tuple[bool, str, int]:
+    """Write and check under a temporary name, then rename, the external data first.
 
-
-def _write(proto: onnx.ModelProto, path: Path, *, apart: bool) -> tuple[str, int]:
-    """Write and check under a temporary name, then rename, the external data first."""
+    Returns
+    -------
+    (bool, str, int)
+        Whether there are external data, the hash of it all and its bytes.
+    """
     with output_errors(path), staged_folder(path) as stage:
         staged = stage / path.name
-        onnx.save_model(
-            proto,
-            staged,
-            save_as_external_data=apart,
-            all_tensors_to_one_file=True,
-            location=f"{path.name}.data" if apart else None,
-            size_threshold=1024,
-        )
+        apart = write_model(proto, staged, apart=apart)
         check_onnx(staged)
         files = model_files(staged)
         sha256, file_bytes = file_sha256(*files), sum(file.stat().st_size for file in files)
         sync(stage)
         for file in reversed(files):
             file.replace(path.with_name(file.name))
-    return sha256, file_bytes
+    return apart, sha256, file_bytes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 
 from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan
@@ -13,6 +14,9 @@ from deploy.report.formatting import duration, percent, ratio
 from deploy.report.table import Table, left
 
 __all__ = ["as_csv", "check_tables", "kept_table", "latency_tables"]
+
+_MOST_ROWS = 10_000
+"""Combinations of counts listed for one layer."""
 
 
 def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
@@ -84,7 +88,10 @@ def check_tables(held_out: HeldOut, plans: Sequence[MeasuredPlan]) -> list[Table
 
 
 def as_csv(table: LatencyTable) -> str:
-    """Write one line per layer and combination of full blocks of the groups that it depends on."""
+    """Write one line per layer and combination of full blocks of the groups that it depends on.
+
+    For a layer with more than 10,000 combinations, only those in which at most one group is not whole.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("layer", "groups", "kept_units", "ns"))
@@ -92,10 +99,20 @@ def as_csv(table: LatencyTable) -> str:
     for layer in table.layers:
         groups = _groups(layer)
         counts = [_full_blocks(table, layer, group) for group in groups]
-        for kept in product(*counts):
+        combinations = product(*counts) if prod(map(len, counts)) <= _MOST_ROWS else _one_by_one(counts)
+        for kept in combinations:
             time_ns = layer.time_ns({**whole, **dict(zip(groups, kept, strict=True))}, table.block)
             writer.writerow((layer.name, " ".join(groups), " ".join(map(str, kept)), round(time_ns)))
     return out.getvalue()
+
+
+def _one_by_one(counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    """Yield the combination of all last counts, then those in which one group has another count."""
+    whole = tuple(each[-1] for each in counts)
+    yield whole
+    for index, each in enumerate(counts):
+        for count in each[:-1]:
+            yield (*whole[:index], count, *whole[index + 1 :])
 
 
 def _measured_dense(table: LatencyTable) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deploy.bundles.pruning import SpeedLanding
+from deploy.run.loss_check import require_repeatable
 from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within
@@ -22,12 +23,12 @@ def prune_by_cost(
     """Prune to shares of a cost until the measured times meet the requested ones.
 
     Tables predict counts that leave blocks partly filled less well than full ones, so the search relies on
-    measurements. The method prunes once per share tried, ten times at most: meant for methods that do not train.
+    measurements. The method prunes once per share tried, ten times at most.
 
     Parameters
     ----------
     method : PruningMethod
-        Decides the plans.
+        Decides the plans, without training.
     of : Cost
         Cost that it prunes by.
     task : PruningTask
@@ -37,12 +38,14 @@ def prune_by_cost(
 
     Raises
     ------
+    MethodError
+        The method trains while it prunes.
     TargetError
         The method reaches none of the shares tried, or the closest plan is no faster than the dense network.
     """
+    require_repeatable(method, of)
     refused: list[TargetError] = []
     rounds: list[Round] = []
-    models = [table.model for table in tables]
 
     def attempt(share: float) -> tuple[float, Round] | None:
         try:
@@ -51,13 +54,13 @@ def prune_by_cost(
         except TargetError as error:
             refused.append(error)
             return None
-        counts = counts_of(pruned, models[0])
+        counts = counts_of(pruned, tables[0].model)
         found = next((one for one in rounds if one.counts == counts), None)
         if found is None:
-            rounds.append(found := measured(pruned, counts, tables, models))
+            rounds.append(found := measured(pruned, counts, tables))
         return max(each / table.asked for each, table in zip(found.measured, tables, strict=True)), found
 
     largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
     if not rounds:
         raise refused[-1]
-    return landed(task, tables, models, rounds)
+    return landed(task, tables, rounds)

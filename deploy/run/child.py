@@ -6,12 +6,11 @@ error, as in the command itself.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.process.child import Child, exit_reason
+from benchmarks.process.child import Child, exit_reason, sleeping_environment
 from benchmarks.process.serving import end_with_parent
 from benchmarks.process.waiting import hushed, quiet
 from deploy.errors import DeployError
@@ -47,7 +46,7 @@ def call_in_child(function: str, *arguments: str | Path) -> None:
     """
     # OpenMP threads that spin while waiting delay the ones they wait for if another process wants a core: training
     # beside one busy core took 200 ms per step on two cores, and 88 ms with threads that sleep.
-    variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
+    variables = sleeping_environment()
     if quiet():
         variables[QUIET] = "1"
     # The child reports its own progress.

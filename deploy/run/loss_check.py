@@ -1,4 +1,4 @@
-"""Check that the trainings in a recipe fit its data, before any work."""
+"""Check that the trainings in a recipe fit its data and its target, before any work."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ from pydantic import BaseModel
 
 from deploy.sources.datasets.data import metric_of
 from deploy.sources.datasets.data_spec import DataSpec
+from pruners.base import PruningMethod
+from pruners.errors import MethodError
 from pruners.recover.metric import loss_of
 from pruners.recover.settings import TrainSettings
+from pruners.target import Cost
 
-__all__ = ["require_losses"]
+__all__ = ["require_losses", "require_repeatable"]
+
+
+def require_repeatable(method: PruningMethod, by: Cost | None) -> None:
+    """Check that a method can prune several times, as a speed that is met by the cost `by` takes.
+
+    Raises
+    ------
+    MethodError
+        It trains while it prunes.
+    """
+    if by is not None and method.trains:
+        raise MethodError(
+            f"method {method.name!r} trains while it prunes, and a speed met by {by} takes up to ten prunings: leave "
+            f"out the cost {by}, or take a method or settings that train nothing"
+        )
 
 
 def require_losses(data: DataSpec, *parts: BaseModel | None) -> None:

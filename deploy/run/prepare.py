@@ -16,7 +16,7 @@ from deploy.bundles.write import write_bundle
 from deploy.exporting.export_info import require_opset
 from deploy.recipe import Recipe
 from deploy.report.formatting import score_brief
-from deploy.run.loss_check import require_losses
+from deploy.run.loss_check import require_losses, require_repeatable
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, speed_backend, stages_of
 from deploy.run.smaller import Smaller, make_smaller
@@ -140,6 +140,8 @@ def refuse_early(recipe: Recipe) -> None:
     if reason := method.lacking():
         raise MethodError(f"method {method.name!r}: {reason}")
     require_losses(recipe.data, recipe.train, recipe.finetune, method.settings)
+    for target in recipe.prune.targets:
+        require_repeatable(method, target.by)
     if not recipe.prune.target.is_speed:
         recipe.prune.target.as_target()
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from deploy.bundles.pruning import SpeedLanding
 from pruners.base import PruningMethod
@@ -35,7 +35,7 @@ class SpeedTable:
     model : LatencyModel
         Predicts times.
     dense_ns : float
-        Time of the dense network according to the table.
+        Time of the dense network as measured for this model.
     asked : float
         Requested time, as a share of the dense network's.
     tolerance : float
@@ -45,7 +45,7 @@ class SpeedTable:
     share : callable
         ``share(counts)`` measures the time of a plan as a share of the dense network's.
     refine : callable
-        ``refine(counts, share)`` measures that plan by layer, and others around it, and returns a model fitted to all
+        ``refine(counts, share)`` measures that plan by layer, and others around it, and returns the table fitted to all
         of them.
     """
 
@@ -55,7 +55,11 @@ class SpeedTable:
     tolerance: float
     threads: int
     share: Callable[[Counts], float]
-    refine: Callable[[Counts, float], LatencyModel]
+    refine: Callable[[Counts, float], SpeedTable]
+
+    def predicted(self, counts: Counts) -> float:
+        """Return the predicted time of a plan as a share of the dense network's."""
+        return self.model.time_ns(counts) / self.dense_ns
 
 
 class Round(NamedTuple):
@@ -73,7 +77,7 @@ def prune_to_speed(
     """Prune, measure, and refine the tables around the plan, until the measured times meet the requested ones.
 
     Two corrections at most. If all plans are off, one that is faster than requested is preferred to one that is slower.
-    A method that trains while pruning prunes once: its first plan stands.
+    A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
     Parameters
     ----------
@@ -94,48 +98,54 @@ def prune_to_speed(
     TargetError
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
-    trained: list[bool] = []
-    watched = replace(task, train=_watched(task.train, trained), fit=_watched(task.fit, trained))
-    models = [table.model for table in tables]
     shares = [table.asked for table in tables]
     rounds: list[Round] = []
     while True:
         try:
-            pruned = method.prune(replace(watched, target=_target(tables, models, shares)))
-            watched = replace(watched, keeper=None)  # a corrected target is a separate pruning: nothing to resume
+            first = not rounds  # a corrected target is a separate pruning: nothing to resume
+            pruned = method.prune(replace(task, target=_target(tables, shares), keeper=task.keeper if first else None))
         except TargetError:
             if not rounds:
                 raise
             break  # the known plans are as close as it gets
-        counts = counts_of(pruned, models[0])
+        counts = counts_of(pruned, tables[0].model)
         if any(counts == one.counts for one in rounds):  # there is nothing between the known plans
             break
-        rounds.append(measured(pruned, counts, tables, models))
-        if trained or _off(rounds[-1], tables)[0] == 0 or len(rounds) > _CORRECTIONS:
+        rounds.append(measured(pruned, counts, tables))
+        if method.trains or _off(rounds[-1], tables)[0] == 0 or len(rounds) > _CORRECTIONS:
             break
-        models = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
+        tables = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
         shares = [
-            table.asked * model.time_ns(counts) / table.dense_ns / measured
-            for table, model, measured in zip(tables, models, rounds[-1].measured, strict=True)
+            table.asked * table.predicted(counts) / share
+            for table, share in zip(tables, rounds[-1].measured, strict=True)
         ]
-    return landed(task, tables, models, rounds)
+    return landed(task, tables, rounds)
 
 
 def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:
-    """Return the kept counts of each group in a plan, 0 for removed residual blocks and their groups."""
+    """Return the kept counts of each group in a plan, 0 for removed residual blocks and their groups.
+
+    Raises
+    ------
+    TargetError
+        The plan removes a block that the model has no time without.
+    """
+    if unknown := sorted(set(pruned.plan.blocks) - model.blocks.keys()):
+        raise TargetError(
+            f"the plan removes block {unknown[0]!r}, and the latency table on {model.backend} knows no network without "
+            "it: leave out `by`, or set structures to units"
+        )
     return {name: len(kept) for name, kept in pruned.plan.kept.items()} | model.without(pruned.plan.blocks)
 
 
-def measured(
-    pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable], models: Sequence[LatencyModel]
-) -> Round:
-    """Measure a plan on every backend; `models` are the tables' current models."""
-    predicted = tuple(model.time_ns(counts) / table.dense_ns for model, table in zip(models, tables, strict=True))
+def measured(pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable]) -> Round:
+    """Measure a plan on every backend."""
+    predicted = tuple(table.predicted(counts) for table in tables)
     return Round(pruned, counts, predicted, tuple(table.share(counts) for table in tables))
 
 
 def landed(
-    task: PruningTask, tables: Sequence[SpeedTable], models: Sequence[LatencyModel], rounds: Sequence[Round]
+    task: PruningTask, tables: Sequence[SpeedTable], rounds: Sequence[Round]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
     """Return the closest of the measured plans, and how closely it meets each table's speed.
 
@@ -144,9 +154,7 @@ def landed(
     task : PruningTask
         The task that was pruned.
     tables : sequence of SpeedTable
-        One for each speed.
-    models : sequence of LatencyModel
-        Models fitted to everything measured so far.
+        One for each speed, fitted to everything measured so far.
     rounds : sequence of Round
         At least one.
 
@@ -165,7 +173,7 @@ def landed(
             )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
-    uniform = _as_fast(choices, models, best.counts)
+    uniform = _as_fast(choices, [table.model for table in tables], best.counts)
     landings = tuple(
         SpeedLanding(
             backend=table.model.backend,
@@ -185,10 +193,10 @@ def landed(
     return best.pruned, landings
 
 
-def _target(tables: Sequence[SpeedTable], models: Sequence[LatencyModel], shares: Sequence[float]) -> Target:
+def _target(tables: Sequence[SpeedTable], shares: Sequence[float]) -> Target:
     first, *also = (
-        Target(kept_fraction=min(share * table.dense_ns / model.time_ns(), 0.999), table=model)
-        for table, model, share in zip(tables, models, shares, strict=True)
+        Target(kept_fraction=min(share * table.dense_ns / table.model.time_ns(), 0.999), table=table.model)
+        for table, share in zip(tables, shares, strict=True)
     )
     return replace(first, also=tuple(also))
 
@@ -218,14 +226,3 @@ def importance_of(choices: Choices, counts: Counts) -> float:
     """Return the mean over groups of the square root of the share of units kept."""
     whole = choices.whole
     return sum(sqrt(counts.get(name, size) / size) for name, size in whole.items()) / len(whole)
-
-
-def _watched(call: Any, called: list[bool]) -> Any:
-    if call is None:
-        return None
-
-    def watched(*arguments: Any, **keywords: Any) -> Any:
-        called.append(True)
-        return call(*arguments, **keywords)
-
-    return watched

@@ -159,8 +159,9 @@ def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
     """Measure the latency tables for the recipe's speed targets into `folder`; weights do not matter."""
     recipe = context.recipe
     backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
+    inputs = (examples(context, 2 if recipe.export.dynamic_batch else recipe.bench.batch),)
     with context.progress.bar(f"measure widths on {backends}") as bar:
-        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set, context.progress.note)
+        measure_tables(recipe, model, inputs, folder, bar.set, context.progress.note)
 
 
 def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:

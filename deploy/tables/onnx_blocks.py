@@ -20,8 +20,8 @@ def block_places(
     """Find residual blocks in an ONNX graph by the parameters that they read.
 
     A block is left out if the export renamed or merged its parameters, if its sum is an output of the network, if it
-    has the name of a group, or if it holds a layer between channels that all continue without it: the table then covers
-    no network without the block.
+    has the name of a group, if it holds a layer both sides of which have channels that continue without it, or if it
+    contains another block that is found: the table then covers no network without the block.
 
     Parameters
     ----------
@@ -53,16 +53,22 @@ def block_places(
                     by=stays,
                 )
                 found.setdefault(block.name, []).append(place)
-    # For nested blocks: the parameters of the outer one include those of the inner one.
-    return tuple(min(places, key=lambda place: len(place.nodes)) for places in found.values())
+    traced = {block.name: block.nodes for block in blocks if block.name in found}
+    # The branch of an outer block also reads the parameters of an inner one: the smallest is the block's own.
+    # A layer in two blocks may be absent because of either: the outer one is left out.
+    return tuple(
+        min(places, key=lambda place: len(place.nodes))
+        for name, places in found.items()
+        if not any(nodes < traced[name] for nodes in traced.values())
+    )
 
 
 def _between_others(nodes: Collection[int], inside: Collection[str], places: Sequence[Place]) -> bool:
-    """Return whether a weight of these nodes has two sides that follow groups, none of them `inside`."""
+    """Return whether a weight of these nodes has two sides that follow groups, both also groups not `inside`."""
     sides: dict[tuple[int, int], list[bool]] = {}
     for place in places:
         if isinstance(place, AxisPlace) and place.node in nodes:
-            own = any(name in inside for name, _ in place.size.terms)
+            own = all(name in inside for name, _ in place.size.terms)
             sides.setdefault((place.node, place.input), []).append(own)
     return any(len(own) > 1 and not any(own) for own in sides.values())
 

@@ -114,8 +114,5 @@ def removed_blocks(
 
 def _counts_above(scale: float, scores: Mapping[str, Sequence[float]], choices: Choices) -> dict[str, int]:
     """Return the counts without the units that score less than `scale`, as far as is legal."""
-    counts = choices.ceiling
-    for name in choices.movable:
-        left = sum(value >= scale for value in scores[name])
-        counts[name] = min((count for count in choices.legal[name] if count >= left), default=counts[name])
-    return counts
+    left = {name: sum(value >= scale for value in scores[name]) for name in choices.movable}
+    return choices.ceiling | choices.rounded_up(left)

@@ -75,6 +75,13 @@ class Choices:
         position = bisect_left(legal, count)
         return legal[position - 1] if position else None
 
+    def rounded_up(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return `counts` raised to legal ones, or lowered to the largest legal one if there is none above."""
+        return {
+            name: legal[min(bisect_left(legal, count), len(legal) - 1)] if (legal := self.legal.get(name)) else count
+            for name, count in counts.items()
+        }
+
     def left(self, counts: Mapping[str, int]) -> Choices:
         """Return what may still be decided once the groups have shrunk to `counts`."""
         present = self.whole | {name: count for name, count in counts.items() if name in self.legal}

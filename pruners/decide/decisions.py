@@ -90,11 +90,13 @@ def decide(
     Raises
     ------
     MethodError
-        No decision has that name.
+        No decision has that name, or `classes` are given to ``exact``.
     TargetError
         The budget is not reachable.
     """
-    if name == _EXACT and classes is None:
+    if name == _EXACT:
+        if classes is not None:
+            raise MethodError("the decision 'exact' does not rank within classes of groups; take greedy or global")
         return exact_counts(choices, scores, budget, max_removed=max_removed)
     if name not in _DECISIONS:
         known = (*_DECISIONS, _EXACT)

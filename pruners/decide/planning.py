@@ -69,6 +69,9 @@ def plan_from_scores(
     given = {name: tuple(float(value) for value in values) for name, values in scores.items()}
     require_finite(given, method)
     choices, budget = goal_of(target, constraints or Constraints(), graph)
+    unscored = next((name for name in choices.forced if name not in given), None)
+    if unscored is not None:
+        raise MethodError(f"group {unscored!r} has no scores, but the bounds make it lose units; give scores for it")
     choices = choices.at_least({name: size for name, size in choices.whole.items() if name not in given})
     budget.require_reachable(choices)
     used = normalise({name: given[name] for name in choices.movable}, normalisation)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import fsum, hypot, sqrt
+from math import fsum, hypot, log1p, sqrt
 from typing import Literal, get_args
 
 from pruners.errors import MethodError
@@ -11,7 +12,7 @@ from pruners.importance.scores import Scores
 
 __all__ = ["Normalisation", "normalisation_names", "normalise"]
 
-Normalisation = Literal["none", "l1", "l2", "max", "mean", "std", "lamp"]
+Normalisation = Literal["none", "l1", "l2", "max", "mean", "std", "lamp", "log"]
 
 
 def normalisation_names() -> tuple[str, ...]:
@@ -33,9 +34,13 @@ def normalise(scores: Mapping[str, Sequence[float]], how: Normalisation) -> Scor
     std    ``(s - mean) / standard deviation``
     lamp   ``s[u]^2 / sum of s[v]^2 over the v with |s[v]| >= |s[u]|``, with the sign of ``s[u]``: each unit against
            those that outlive it (Lee et al. 2021, equation 4; there for single weights)
+    log    ``T log(S[u] / (S[u] - s[u]))`` with ``S[u]`` the sum of the scores of at least ``s[u]`` and ``T`` of all:
+           what a group keeps counts by its logarithm. The least important unit counts about ``s``, and each of the
+           others the more, the less of the group would be left. Scores that are not positive stay as they are
     ====== ===================================================================================================
 
-    A group that has no scale (all zeros, or for "std" all equal) becomes zeros.
+    With "none" and "log" scores keep their unit, such as a change of the loss, by which groups compare. A group without
+    a scale (all zeros, or for "std" all equal) becomes zeros.
 
     Raises
     ------
@@ -81,6 +86,17 @@ def _lamp(values: Sequence[float]) -> tuple[float, ...]:
     )
 
 
+def _logarithmic(values: Sequence[float]) -> tuple[float, ...]:
+    total, after = fsum(value for value in values if value > 0), 0.0
+    worth: dict[float, float] = {}
+    for value, many in sorted(Counter(value for value in values if value > 0).items(), reverse=True):
+        # Nothing has no logarithm: the most important unit doubles what is kept.
+        before = after or value / 2
+        after += value * many
+        worth[value] = total * log1p((after - before) / before) / many
+    return tuple(worth.get(value, value) for value in values)
+
+
 _NORMALISATIONS: Mapping[str, Callable[[Sequence[float]], tuple[float, ...]]] = {
     "none": tuple,
     "l1": lambda values: _over(values, fsum(map(abs, values))),
@@ -89,4 +105,5 @@ _NORMALISATIONS: Mapping[str, Callable[[Sequence[float]], tuple[float, ...]]] = 
     "mean": lambda values: _over(values, fsum(map(abs, values)) / len(values)),
     "std": _standardised,
     "lamp": _lamp,
+    "log": _logarithmic,
 }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from pruners.base import Method, MethodSettings, Outcome
+from pruners.base import Method, MethodSettings, Outcome, Trains
 from pruners.decide.units import top_units
-from pruners.methods.loops.trained import cut_trained, first_batch, loss_on, require_fit, train
+from pruners.methods.loops.trained import cut_trained, first_batch, loss_on, train
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -120,13 +120,13 @@ class AutoPruner(Method):
     )
     needs_data: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = AutoPrunerSettings
+    trains: Trains = "fit"
     settings: AutoPrunerSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.methods.autopruner_steps import plan_steps
         from pruners.methods.loops.cutting import retrace
 
-        require_fit(self, task)
         settings = self.settings
         steps = plan_steps(self, task, graph, together=settings.layers_at_once, max_weights=settings.max_weights)
         batch = first_batch(task)

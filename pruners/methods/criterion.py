@@ -41,8 +41,10 @@ class CriterionSettings(MethodSettings):
     reduction: Reduction | None = Field(
         None, description="over the members of a group: mean, sum or max; default: the criterion's own"
     )
-    normalisation: Normalisation = Field(
-        "mean", description="how the scores of each group are normalised: none, l1, l2, max, mean, std or lamp"
+    normalisation: Normalisation | None = Field(
+        None,
+        description="how the scores of each group are normalised: none, l1, l2, max, mean, std, lamp or log; default: "
+        "mean, or log for a speed target and a criterion of the loss",
     )
     decision: Literal["local", "uniform", "global", "greedy", "exact"] | None = Field(
         None,
@@ -75,11 +77,18 @@ class CriterionSettings(MethodSettings):
     def _options_fit(self) -> CriterionSettings:
         if self.options:
             create_criterion(self.criterion, **self.options)
+        if self.decision == "exact" and self.isomorphic:
+            raise ValueError("decision exact does not rank within classes of groups: take greedy, or isomorphic false")
         if self.structures == "both" and (
-            self.steps > 1 or self.units_per_step or self.isomorphic or self.decision not in (None, "exact")
+            self.steps > 1
+            or self.units_per_step
+            or self.updates_between
+            or self.isomorphic
+            or self.decision not in (None, "exact")
         ):
             raise ValueError(
-                "structures both decides exactly and all at once: steps 1, no units_per_step or isomorphic"
+                "structures both decides exactly and all at once: steps 1, no units_per_step, updates_between or "
+                "isomorphic"
             )
         return self
 
@@ -109,6 +118,11 @@ class ByCriterion(Method):
     Isomorphic (2024)      criterion taylor_fo, normalisation mean, isomorphic true, batches_per_step 100
     ====================== ===========================================================================================
 
+    Under a target of speed the scores of a criterion of the loss (Taylor, OBD, Hessian) are compared as the changes of
+    the loss that they are, and what a group keeps counts by its logarithm (normalisation log): their plain sum would
+    take nearly all of a group as readily as a little of each. Other targets and criteria take the mean of each group as
+    its unit.
+
     With ``structures: both`` depth competes with width (Sun et al. 2025): residual blocks that the latency table knows
     may be removed whole, and are valued by the units that are removed with them.
 
@@ -134,6 +148,22 @@ class ByCriterion(Method):
     Settings: ClassVar[type[MethodSettings]] = CriterionSettings
     settings: CriterionSettings
 
+    def require_data(self, task: PruningTask) -> None:
+        """Check that a task provides the batches and the loss of the criterion, and the training in between.
+
+        Raises
+        ------
+        MethodError
+            One of them is missing.
+        """
+        super().require_data(task)
+        criterion = create_criterion(self.settings.criterion, **self.settings.options)
+        if criterion.needs_data and (task.batches is None or (criterion.needs_loss and task.loss is None)):
+            lacking = "batches" if task.batches is None else "a loss"
+            raise MethodError(
+                f"criterion {criterion.name!r} scores units on training data: the task has to hand in {lacking}"
+            )
+
     def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
         criterion = create_criterion(self.settings.criterion, **self.settings.options)
         return criterion.unrankable(task.model, graph)
@@ -144,14 +174,14 @@ class ByCriterion(Method):
         batches = self._batches(task, criterion)
         classes = isomorphic_classes(graph.groups, tensor_kinds(task.model)) if settings.isomorphic else None
 
-        def score(step: Step) -> Scored:
-            return self._score(task, criterion, step, batches)
+        def score(step: Step, others: tuple[str, ...] = ()) -> Scored:
+            return self._score(task, criterion, step, batches, others)
 
         if settings.structures == "both":
-            return self._with_blocks(task, graph, score)
+            return self._with_blocks(task, graph, criterion, score)
 
         def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
-            comparable = normalise(scores, settings.normalisation)
+            comparable = normalise(scores, self._normalisation(criterion, budget))
             at_once = bool(budget.times) and most is None and classes is None
             name = settings.decision or ("exact" if at_once else "greedy")
             return decide(name, step.left, comparable, budget, max_removed=most, classes=classes)
@@ -161,8 +191,13 @@ class ByCriterion(Method):
         )
         return prune_in_steps(self, task, graph, schedule, score, decided, batches=batches)
 
-    def _with_blocks(self, task: PruningTask, graph: Graph, score: Callable[[Step], Scored]) -> Outcome:
-        """Decide units and residual blocks together, once.
+    def _normalisation(self, criterion: Criterion, budget: Budget) -> Normalisation:
+        return self.settings.normalisation or ("log" if budget.times and criterion.needs_loss else "mean")
+
+    def _with_blocks(
+        self, task: PruningTask, graph: Graph, criterion: Criterion, score: Callable[[Step, tuple[str, ...]], Scored]
+    ) -> Outcome:
+        """Decide units and residual blocks together, once. A block with a group that cannot be scored stays.
 
         Raises
         ------
@@ -171,15 +206,23 @@ class ByCriterion(Method):
         """
         choices, budget = goal_of(task.target, task.constraints, graph)
         held = held_blocks(graph.blocks, graph.groups, task.constraints)
-        blocks = [name for name in budget.known_blocks if name not in held]
+        single = {group.name for group in graph.groups if group.n_units == 1}
+        goes_with = budget.times[0].model.blocks if budget.times else {}
+        blocks = [
+            name
+            for name in budget.known_blocks
+            if name not in held and choices.legal.keys() | single >= set(goes_with[name])
+        ]
+        inside = {each for name in blocks for each in goes_with[name]}
         if not blocks:
             raise MethodError(
                 f"method {self.name!r} with structures both takes a target of speed whose table knows residual blocks "
                 "that may go; take structures units"
             )
+        # A block is worth what its units are, also of groups that lose none by themselves.
         step = Step(number=1, model=task.model, present=graph, dense=graph, left=choices, counts=choices.whole)
-        scored = score(step)
-        comparable = normalise(scored.scores, self.settings.normalisation)
+        scored = score(step, tuple(name for name in choices.legal if name in inside and name not in choices.movable))
+        comparable = normalise(scored.scores, self._normalisation(criterion, budget))
         counts, removed, gap = exact_plan(choices, comparable, budget, blocks=blocks)
         require_one_removal(task.constraints, choices, counts)
         kept = top_units(scored.scores, {name: counts[name] for name in scored.scores if counts[name]})
@@ -191,21 +234,20 @@ class ByCriterion(Method):
     def _batches(self, task: PruningTask, criterion: Criterion) -> Stream | None:
         if not criterion.needs_data:
             return None
-        if task.batches is None or (criterion.needs_loss and task.loss is None):
-            lacking = "batches" if task.batches is None else "a loss"
-            raise MethodError(
-                f"criterion {criterion.name!r} scores units on training data: the task has to hand in {lacking}"
-            )
+        assert task.batches is not None, "require_data checked it"
         return Stream(task.batches())
 
-    def _score(self, task: PruningTask, criterion: Criterion, step: Step, batches: Stream | None) -> Scored:
+    def _score(
+        self, task: PruningTask, criterion: Criterion, step: Step, batches: Stream | None, others: tuple[str, ...]
+    ) -> Scored:
+        """Score the units of the groups that can lose some, and of `others`."""
         from pruners.importance.evidence import Evidence
 
         drawn = [] if batches is None else draw(batches, self.settings.batches_per_step, self.name)
         evidence = Evidence(
             model=step.model,
             graph=step.present,
-            groups=step.left.movable,
+            groups=(*step.left.movable, *others),
             batches=drawn,
             loss=task.loss,
             seed=task.seed,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt
 
-from pruners.methods.loops.trained import require_fit, train
+from pruners.base import Trains
+from pruners.methods.loops.trained import train
 from pruners.recover.settings import TrainSettings
 from pruners.weights.base import WeightMethod, WeightSettings
 
@@ -56,6 +57,7 @@ class Lottery(WeightMethod):
     paper: ClassVar[str] = "Frankle and Carbin, The Lottery Ticket Hypothesis, ICLR 2019, arXiv:1803.03635"
     needs_data: ClassVar[bool] = True
     Settings: ClassVar[type[WeightSettings]] = LotterySettings
+    trains: Trains = "fit"
     settings: LotterySettings
 
     def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
@@ -63,7 +65,6 @@ class Lottery(WeightMethod):
         from pruners.recover.reinitialise import reinitialise_
 
         settings = self.settings
-        require_fit(self, what.task)
         if settings.scratch:
             reinitialise_(model, what.task.seed)
         masks = WeightMasks(model, what.names, remember_at=settings.rewind_updates)

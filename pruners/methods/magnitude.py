@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pruners.methods.loops.trained import require_fit, train
+from pruners.base import Trains
+from pruners.methods.loops.trained import train
 from pruners.recover.settings import TrainSettings
 from pruners.weights.base import WeightMethod, WeightSettings
 
@@ -57,11 +58,14 @@ class Magnitude(WeightMethod):
     Settings: ClassVar[type[WeightSettings]] = MagnitudeSettings
     settings: MagnitudeSettings
 
+    @property
+    def trains(self) -> Trains:
+        """``fit``, if training after each removal is asked for."""
+        return "" if self.settings.training is None else "fit"
+
     def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
         from pruners.gates.masks import WeightMasks
 
-        if self.settings.training is not None:
-            require_fit(self, what.task)
         masks = WeightMasks(model, what.names)
         history = []
         for step in range(1, self.settings.steps + 1):

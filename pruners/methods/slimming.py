@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from pruners.base import Method, MethodSettings, Outcome
+from pruners.base import Method, MethodSettings, Outcome, Trains
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
@@ -16,7 +16,7 @@ from pruners.errors import MethodError, TargetError
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
 from pruners.methods.loops.stepwise import Schedule, Scored, Step, prune_in_steps
-from pruners.methods.loops.trained import require_fit, train
+from pruners.methods.loops.trained import train
 from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
@@ -105,13 +105,13 @@ class Slimming(Method):
     needs_data: ClassVar[bool] = True
     needs_layers: ClassVar[str] = "BatchNorm"
     Settings: ClassVar[type[MethodSettings]] = SlimmingSettings
+    trains: Trains = "fit"
     settings: SlimmingSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
         from pruners.modules.copies import copy_of
 
-        require_fit(self, task)
         settings = self.settings
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
-from pruners.base import Method, MethodSettings, Outcome, plan_facts
+from pruners.base import Method, MethodSettings, Outcome, Trains, plan_facts
 from pruners.decide.blocks import groups_inside, held_blocks, removed_blocks, without_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
@@ -16,7 +16,7 @@ from pruners.decide.goal import budget_of, goal_of, require_one_removal
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, TargetError
 from pruners.importance.scores import Scores
-from pruners.methods.loops.trained import cut_trained, require_fit, train
+from pruners.methods.loops.trained import cut_trained, train
 from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
@@ -103,12 +103,12 @@ class SSS(Method):
     )
     needs_data: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = SSSSettings
+    trains: Trains = "fit"
     settings: SSSSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.scales import StructureScales
 
-        require_fit(self, task)
         settings = self.settings
         choices, goal = goal_of(task.target, task.constraints, graph)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from pruners.base import Method, MethodSettings, Outcome
-from pruners.errors import MethodError
+from pruners.base import Method, MethodSettings, Outcome, Trains
 from pruners.methods.loops.layerwise import Chosen, Layer, prune_layer_by_layer
 from pruners.recover.settings import TrainSettings
 from pruners.task import Stream
@@ -92,10 +91,14 @@ class ThiNet(Method):
     Settings: ClassVar[type[MethodSettings]] = ThiNetSettings
     settings: ThiNetSettings
 
+    @property
+    def trains(self) -> Trains:
+        """``fit`` for the setting ``training``, else ``train`` for its updates, if there are any."""
+        return super().trains if self.settings.training is None else "fit"
+
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.methods.thinet_choice import choose_by_error
 
-        self._require_training(task)
         assert task.batches is not None, "the base class checked it"
         batches = Stream(task.batches())
 
@@ -114,25 +117,14 @@ class ThiNet(Method):
         def train(model: nn.Module, number: int) -> Mapping[str, Any]:
             return self._train(task, model, number)
 
-        trains = self.settings.training is not None or self.settings.updates_between > 0
-        return prune_layer_by_layer(self, task, graph, choose, train if trains else None, batches=batches)
-
-    def _require_training(self, task: PruningTask) -> None:
-        settings = self.settings
-        if settings.training is not None and task.fit is None:
-            raise MethodError(f"method {self.name!r} trains after each layer: the task has to hand in fit")
-        if settings.training is None and settings.updates_between and task.train is None:
-            raise MethodError(
-                f"method {self.name!r} fine-tunes after each layer: the task has to hand in train, or set "
-                "updates_between=0"
-            )
+        return prune_layer_by_layer(self, task, graph, choose, train if self.trains else None, batches=batches)
 
     def _train(self, task: PruningTask, model: nn.Module, number: int) -> Mapping[str, Any]:
         settings = self.settings
         if settings.training is not None:
-            assert task.fit is not None, "checked before anything was done"
+            assert task.fit is not None, "the base class checked it"
             task.fit(model, settings.training, name=f"layer-{number}")
             return {"epochs": settings.training.epochs, "lr": settings.training.lr}
-        assert task.train is not None, "checked before anything was done"
+        assert task.train is not None, "the base class checked it"
         task.train(model, settings.updates_between)
         return {"updates": settings.updates_between, "lr": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Any
 from unittest import SkipTest
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pruners.decide.choices import choices_of
 from pruners.decide.goal import budget_of
@@ -52,6 +52,8 @@ class MethodRun:
         Epochs trained, over all its trainings.
     steps_kept : int
         How often it saved its progress with the task's keeper.
+    updates : int
+        Updates it fine-tuned, with the task's ``train``.
     """
 
     method: str
@@ -62,6 +64,7 @@ class MethodRun:
     graph: Graph = field(repr=False)
     epochs: int
     steps_kept: int = 0
+    updates: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,10 +83,10 @@ def _run(method: str, network: str, settings: tuple[tuple[str, Any], ...]) -> Me
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     training = RandomFit()
     task = make_task(model, fit=training)
-    counts = _Counts()
-    pruned = prune_or_skip(method, dict(settings), replace(task, keeper=counts))
+    counts, updates = _Counts(), _Updates(task.train)
+    pruned = prune_or_skip(method, dict(settings), replace(task, keeper=counts, train=updates))
     graph = trace(model, task.example_inputs)
-    return MethodRun(method, dict(settings), task, before, pruned, graph, training.epochs, counts.n)
+    return MethodRun(method, dict(settings), task, before, pruned, graph, training.epochs, counts.n, updates.n)
 
 
 def prune_or_skip(method: str, settings: Mapping[str, Any], task: PruningTask) -> Pruned:
@@ -95,6 +98,13 @@ def prune_or_skip(method: str, settings: Mapping[str, Any], task: PruningTask) -
         if made.needs_layers and made.needs_layers in str(error):
             raise SkipTest(str(error)) from error
         raise
+
+
+def training_is_told(done: MethodRun) -> None:
+    """Check that `trains` names the training that the method did: who prunes to a speed relies on it."""
+    told = create(done.method, **done.settings).trains
+    assert not done.epochs or told == "fit"
+    assert not done.updates or told == "train"
 
 
 def model_is_unchanged(done: MethodRun) -> None:
@@ -244,6 +254,19 @@ class _Counts:
         self.n += 1
 
 
+class _Updates:
+    """Counts the updates of the fine-tuning it passes on."""
+
+    def __init__(self, train: Callable[[nn.Module, int], None] | None) -> None:
+        assert train is not None, "make_task hands it in"
+        self.train = train
+        self.n = 0
+
+    def __call__(self, model: nn.Module, n_updates: int) -> None:
+        self.n += n_updates
+        self.train(model, n_updates)
+
+
 class _KilledFolder(RemovalFolder):
     """Ends after the first step that it keeps, as a killed process would."""
 
@@ -267,6 +290,7 @@ def killed_between_removals_goes_on(done: MethodRun) -> None:
 
 
 PROMISES = (
+    training_is_told,
     model_is_unchanged,
     kept_units_are_legal,
     excluded_groups_are_whole,

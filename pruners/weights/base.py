@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from pydantic import Field
 
-from pruners.base import MethodSettings, PruningMethod, state_of
+from pruners.base import MethodSettings, PruningMethod
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
 from pruners.modules.modes import copy_modes
 from pruners.modules.plain import plain
+from pruners.modules.state import state_of
 from pruners.plan import PruningPlan
 from pruners.target import Constraints
 from pruners.task import Pruned, PruningTask

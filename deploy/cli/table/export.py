@@ -19,7 +19,10 @@ def export(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Latency table, from deploy table build.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the CSV file here.")],
 ) -> None:
-    """Write the predicted time of each layer at each full block of its groups, as CSV."""
+    """Write the predicted time of each layer at each full block of its groups, as CSV.
+
+    For a layer with more than 10,000 combinations of them, one group changes at a time and the others are whole.
+    """
     require_writable(output)
     write_file(output, as_csv(LatencyTable.load(table)))
     print_line(f"Layer times: {output}")

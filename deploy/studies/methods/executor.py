@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.machine.environment import cores_available
+from benchmarks.process.child import sleeping_environment
 from deploy.studies.engine.process import JobProcess
 from deploy.studies.engine.schedule import RunningJob
 from deploy.studies.methods.gpus import gpu_environment
@@ -46,8 +47,7 @@ def child_environment(slots: int, processes: int = 1) -> dict[str, str]:
     """Return the environment of a job if `slots` jobs with `processes` processes each share this machine."""
     threads = str(max(1, cores_available() // (slots * processes)))
     # If processes share cores, OpenMP threads that spin while waiting slow down the ones they wait for.
-    defaults = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-    return {name: os.getenv(name, value) for name, value in defaults.items()}
+    return {"OMP_NUM_THREADS": os.getenv("OMP_NUM_THREADS", threads), **sleeping_environment()}
 
 
 class LocalProcesses:

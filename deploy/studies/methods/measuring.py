@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from backends.errors import BackendError
 from benchmarks.errors import BenchmarkError
@@ -14,8 +14,9 @@ from deploy.run.stages import StageStore
 from deploy.studies.methods.jobs import MODEL, StudyJob, StudyJobs, cell_name
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import JobResult, MeasuredRow
+from deploy.studies.methods.schedule import finished
 
-__all__ = ["measure"]
+__all__ = ["measure", "measured_before"]
 
 Say = Callable[[str], None]
 _SHOWN = 12
@@ -48,9 +49,40 @@ def measure(
     keep_unfit : bool
         Count rows of an unfit machine as finished.
     """
+    wanted = jobs.chosen.union(results)
+    return _rows(recipe, jobs, results, store, say, step, wanted=wanted, keep_unfit=keep_unfit, measures=True)
+
+
+def measured_before(recipe: StudyRecipe, jobs: StudyJobs, store: StageStore, say: Say) -> Iterator[MeasuredRow]:
+    """Yield the rows of finished comparisons, measured on a fit machine or not; nothing is measured.
+
+    Parameters
+    ----------
+    recipe, jobs, store, say
+        As in `measure`.
+    """
+    results = {
+        job.folder: result for job in jobs.exported.values() if (result := finished(store.root, job)) is not None
+    }
+    rows = _rows(recipe, jobs, results, store, say, say, wanted=results, keep_unfit=True, measures=False)
+    return (row for row in rows if row.comparison is not None)
+
+
+def _rows(
+    recipe: StudyRecipe,
+    jobs: StudyJobs,
+    results: dict[str, JobResult],
+    store: StageStore,
+    say: Say,
+    step: Say,
+    *,
+    wanted: Collection[str],
+    keep_unfit: bool,
+    measures: bool,
+) -> Iterator[MeasuredRow]:
     bench = recipe.bench
     settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seeds[0])
-    seeds, wanted = recipe.seeds[: recipe.measure_seeds], jobs.chosen.union(results)
+    seeds = recipe.seeds[: recipe.measure_seeds]
     for backend in bench.backends:
         grid = Grid(
             backends=[backend],
@@ -59,7 +91,8 @@ def measure(
             threads=(bench.threads,),
             batches=(bench.batch,),
         )
-        pairs = _Pairs(jobs.exported["dense"], results, store, grid, settings, say, step, keep_unfit=keep_unfit)
+        dense = jobs.exported["dense"]
+        pairs = _Pairs(dense, results, store, grid, settings, say, step, keep_unfit=keep_unfit, measures=measures)
         for method in recipe.all_methods:
             for budget in recipe.all_budgets:
                 for seed in seeds:
@@ -93,6 +126,7 @@ class _Pairs:
         step: Say,
         *,
         keep_unfit: bool,
+        measures: bool,
     ) -> None:
         self.dense = dense
         self.results = results
@@ -102,6 +136,7 @@ class _Pairs:
         self.say = say
         self.step = step
         self.keep_unfit = keep_unfit
+        self.measures = measures
         self.known: dict[str, tuple[Comparison | None, str, str]] = {}
 
     def of(self, pruned: StudyJob, name: str) -> tuple[Comparison | None, str, str]:
@@ -123,6 +158,8 @@ class _Pairs:
         key = measured_key(shapes, self.grid, self.settings)
         stage = self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)
         known = read_pair(stage, self.say, keep_unfit=self.keep_unfit)
+        if not self.measures:
+            return known, "" if known is not None else "not measured yet"
         if known is not None:
             self.say(f"{backend}: {name} was measured before")
             return known, ""

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationE
 from deploy.errors import RecipeError
 from deploy.files.validation_errors import one_line, suggestion
 from deploy.recipe import Bench, Prune, Section, TargetSpec, read_yaml
-from deploy.run.loss_check import require_losses
+from deploy.run.loss_check import require_losses, require_repeatable
 from deploy.sources.datasets.data import DataSpec, metric_of
 from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PruneError
@@ -55,7 +55,8 @@ class MethodSpec(Section):
     constraints: dict[str, Any] = Field(default_factory=dict, description="override those of the study")
     decide_by: Cost | None = Field(
         None,
-        description="for a speed target: decide by a share of this cost; the share that gives it is searched for",
+        description="for a speed target: decide by a share of this cost; the share that gives it is searched for, by "
+        "methods that do not train",
     )
 
     @model_validator(mode="before")
@@ -299,7 +300,10 @@ def load_study(path: Path) -> StudyRecipe:
     try:
         recipe = StudyRecipe.model_validate(document)
         for method in recipe.all_methods:
-            require_losses(recipe.data, create(method.method, **method.settings).settings)
+            created = create(method.method, **method.settings)
+            require_losses(recipe.data, created.settings)
+            if any(budget.is_speed for budget in recipe.budgets_of(method)):
+                require_repeatable(created, method.decide_by)
         require_losses(recipe.data, recipe.train, *recipe.recoveries)
         if any(one.distil is not None for one in recipe.recoveries) and metric_of(recipe.data) != "accuracy":
             raise RecipeError(f"{path}: distil softens class scores; {recipe.data.name} has none: fine-tune instead")

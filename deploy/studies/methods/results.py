@@ -8,10 +8,11 @@ Versions of both formats
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Comparison
@@ -37,14 +38,24 @@ RESULT = "result.json"
 """Result of a job, in its folder."""
 
 
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+Loss: TypeAlias = Annotated[float | None, AfterValidator(_finite)]
+
+
 class Scores(Record):
-    """Scores of a network: accuracy as a share or PSNR in dB; mean cross-entropy in nats or mean error of pixels."""
+    """Scores of a network: accuracy as a share or PSNR in dB; mean cross-entropy in nats or mean error of pixels.
+
+    A loss is None if it is not finite: JSON has no such numbers.
+    """
 
     metric: Metric = "accuracy"
     score_validation: float
     score_test: float
-    loss_validation: float
-    loss_test: float
+    loss_validation: Loss
+    loss_test: Loss
     n_validation: int
     n_test: int
 

@@ -16,7 +16,7 @@ from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import data_availability, metric_of
 from deploy.studies.methods.executor import Executor
 from deploy.studies.methods.jobs import StudyJob, StudyJobs, cell_name, jobs_of
-from deploy.studies.methods.measuring import measure
+from deploy.studies.methods.measuring import measure, measured_before
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import Cell, JobResult, MeasuredRow, StudyResults
 from deploy.studies.methods.schedule import do_jobs, finished
@@ -56,7 +56,7 @@ def run_study(
     only : sequence of str
         Patterns of the names of methods to work on; for the others, existing results are shown.
     measured : bool
-        Whether to measure at all.
+        Whether to measure at all; finished comparisons are shown in any case.
     keep_unfit : bool
         Count measurements of an unfit machine as finished.
 
@@ -75,14 +75,16 @@ def run_study(
     _require_data(recipe)
     store = StageStore(root)
     with store.locked():
+        exports = jobs if measured else jobs_of(recipe, processes=executor.processes)
+        known = {_pair(row): row for row in measured_before(recipe, exports, store, say)}
 
-        def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow] = ()) -> StudyResults:
+        def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow]) -> StudyResults:
             study = _gather(recipe, jobs, results, tuple(rows), executor.processes)
             study.save(root / RESULTS)
             return study
 
         def after(results: dict[str, JobResult]) -> None:
-            save(results)
+            save(results, known.values())
 
         for method in recipe.all_methods:
             if reason := method_class(method.method).lacking():
@@ -92,11 +94,12 @@ def run_study(
             say(risk)
         results = do_jobs(jobs.all, root, executor, say, step, chosen=jobs.chosen, after=after)
         if not measured:
-            return save(results)
+            return save(results, known.values())
         rows: list[MeasuredRow] = []
         for row in measure(recipe, jobs, results, store, say, step, keep_unfit=keep_unfit):
             rows.append(row)
-            save(results, rows)
+            known[_pair(row)] = row
+            save(results, known.values())
         return save(results, rows)
 
 
@@ -119,6 +122,10 @@ def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
         f"seed {data.seed}; validation and test images{sizes} train nothing. {kept[0].upper()}{kept[1:]}. Test images "
         f"are looked at once, for the tables; nothing is chosen on them.{whole}"
     )
+
+
+def _pair(row: MeasuredRow) -> tuple[str, str, int, str]:
+    return row.method, row.budget, row.seed, row.backend
 
 
 def _require_data(recipe: StudyRecipe) -> None:

@@ -106,6 +106,8 @@ def exact_plan(
     """
     if not budget.times:
         raise MethodError("the decision 'exact' solves targets of latency; take greedy, global, local or uniform")
+    # In one of several steps the limit is a multiple of the final one.
+    budget = time_budget(replace(each, limit_ns=budget.limit * each.limit_ns) for each in budget.times)
     budget.require_reachable(choices, blocks)
     end = time.monotonic() + TIME_LIMIT_S
     model = budget.times[0].model
@@ -134,6 +136,11 @@ def exact_plan(
             best, kept = counts, program.kept(counts)
         if meets:
             break
+    if not best and max_removed is None:
+        everything = {**choices.ceiling, **dict.fromkeys(blocks, 1)}
+        for gone in ([], list(blocks)):
+            best = best or _smaller(choices, scores, budget, {**everything, **model.without(gone)}, gone)
+        bound, kept = min(bound, program.kept(everything)), program.kept(best)
     if not best:
         raise TargetError(
             f"no plan of at most {max_removed} removed units meets the target; allow more units in one removal"

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pruners.base import Method, Outcome, key_of
-from pruners.decide.choices import choices_of
-from pruners.decide.counts import ratio_counts
-from pruners.decide.goal import budget_of, require_one_removal
+from pruners.decide.goal import goal_of, require_one_removal
 from pruners.decide.uniform import uniform_counts
 from pruners.groups import removed_positions
 from pruners.task import Removals, Stream
@@ -174,11 +172,8 @@ def prune_layer_by_layer(
 
 def _counts(task: PruningTask, graph: Graph) -> dict[str, int]:
     """Return the kept count of each group that loses units, in the order of the network."""
-    choices = choices_of(graph.groups, task.constraints)
-    if task.target.of == "ratios":
-        counts = ratio_counts(choices, graph.groups, task.target.ratios)
-    else:
-        counts = uniform_counts(choices, budget_of(task.target, graph))
+    choices, budget = goal_of(task.target, task.constraints, graph)
+    counts = choices.floor if task.target.of == "ratios" else uniform_counts(choices, budget)
     whole = choices.whole
     for name, count in counts.items():
         require_one_removal(task.constraints, choices, {name: count})

@@ -125,18 +125,11 @@ def prune_in_steps(
 
     Raises
     ------
-    MethodError
-        The method fine-tunes, but the task has no ``train``.
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
     from pruners.methods.loops.cutting import cut, retrace
 
-    if schedule.updates_between and task.train is None:
-        raise MethodError(
-            f"method {method.name!r} fine-tunes between removals: the task has to hand in train, or set "
-            "updates_between=0"
-        )
     choices, budget = goal_of(task.target, task.constraints, graph)
     budget.require_reachable(choices)
     limits_of_units = (schedule.units_per_step, removal_limit(task.constraints, choices))
@@ -187,7 +180,8 @@ def prune_in_steps(
         counts = {**before, **{name: len(units) for name, units in removal.plan.kept.items()}}
         model = removal.model
         plan = removal.plan if plan is None else plan.then(removal.plan)
-        if schedule.updates_between and task.train is not None:
+        if schedule.updates_between:
+            assert task.train is not None, "the base class checked it"
             task.train(model, schedule.updates_between)
         history.append({**_row(step.number, before, counts, graph), **scored.facts})
         if task.keeper is not None:

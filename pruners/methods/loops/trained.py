@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pruners.base import Method, PruningMethod
-from pruners.errors import MethodError
+from pruners.base import Method
 from pruners.modules.modes import evaluating
 
 if TYPE_CHECKING:
@@ -19,26 +18,14 @@ if TYPE_CHECKING:
     from pruners.recover.settings import TrainSettings
     from pruners.task import PruningTask
 
-__all__ = ["cut_trained", "first_batch", "loss_on", "require_fit", "train"]
+__all__ = ["cut_trained", "first_batch", "loss_on", "train"]
 
 Batch = tuple["Tensor", "Tensor"]
 
 
-def require_fit(method: PruningMethod, task: PruningTask) -> None:
-    """Check that the task can train by the epoch.
-
-    Raises
-    ------
-    MethodError
-        The task has no ``fit``.
-    """
-    if task.fit is None:
-        raise MethodError(f"method {method.name!r} trains by the epoch: the task has to hand in fit")
-
-
 def train(task: PruningTask, model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
     """Train `model` with the task's ``fit``; the order of the examples depends on the task's seed."""
-    assert task.fit is not None, "require_fit was called"
+    assert task.fit is not None, "the base class checked it"
     task.fit(model, settings.model_copy(update={"seed": settings.seed + task.seed}), name=name, gate=gate)
 
 

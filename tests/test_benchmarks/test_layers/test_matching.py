@@ -75,6 +75,14 @@ def test_a_depthwise_convolution_is_no_other():
     assert match_nodes(graph(node("p", groups=2, channels=(2, 2)), node("q")), graph(*dense)) == {"p": "dw", "q": "b"}
 
 
+def test_a_depthwise_convolution_with_one_channel_left_keeps_its_counterpart():
+    dense = [node("p1", channels=(8, 16)), node("d1", groups=16, channels=(16, 16)), node("p2", channels=(16, 4))]
+    pruned = [node("p1", channels=(8, 1)), node("d1", channels=(1, 1)), node("p2", channels=(1, 4))]
+    assert match_nodes(graph(*pruned), graph(*dense)) == {name: name for name in ("p1", "d1", "p2")}
+    renamed = [node(f"x{one.name}", groups=one.groups, channels=one.channels) for one in pruned]
+    assert match_nodes(graph(*renamed), graph(*dense)) == {f"x{name}": name for name in ("p1", "d1", "p2")}
+
+
 def test_without_weighted_nodes_the_order_decides():
     assert match_nodes(graph(relu("x")), graph(node("s", "Sigmoid"), relu("y"))) == {"x": "y"}
 

@@ -16,7 +16,14 @@ import psutil
 import pytest
 
 from benchmarks.errors import WorkerError
-from benchmarks.process.child import Child, Conversation, exit_reason, last_words, package_environment
+from benchmarks.process.child import (
+    Child,
+    Conversation,
+    exit_reason,
+    last_words,
+    package_environment,
+    sleeping_environment,
+)
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
 PACKAGES = ("backends", "benchmarks", "deploy", "pruners")
@@ -93,6 +100,27 @@ def test_what_is_given_is_what_it_gets(tmp_path):
         assert child.poll() == 7
         assert child.exit_reason() == f"its process ended with exit code 7; its last words: {folder} 1"
     assert log.read_text().startswith("before\n")
+
+
+@pytest.mark.parametrize("by_user", [None, "ACTIVE"])
+def test_what_a_training_process_measures_waits_as_it_would_elsewhere(monkeypatch, by_user):
+    monkeypatch.delenv("PRUNE_DEPLOY_SLEEPS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if by_user is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", by_user)
+    tells = "import os; print(os.getenv('OMP_WAIT_POLICY'), flush=True)"
+    trains = (
+        "from benchmarks.process.child import Child, sleeping_environment\n"
+        f"{tells}\n"
+        f"for variables in ({{}}, sleeping_environment()):\n"
+        f"    with Child(['-c', {tells!r}], environment=variables) as child:\n"
+        "        assert child.wait(60) == 0\n"
+        "        print(child.output().strip())\n"
+    )
+    with Child(["-c", trains], environment=sleeping_environment()) as child:
+        assert child.wait(120) == 0, child.output()
+        training = by_user or "PASSIVE"
+        assert child.output().split() == [training, str(by_user), training]
 
 
 def test_the_terminal_is_left_to_a_child_that_is_given_it(capfd):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 
 from backends.base import CompileOptions
 from benchmarks.errors import NotComparableError, SettingError
+from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.build import build_table
@@ -89,3 +91,22 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     foreign = table.model_copy(update={"key": table.key.model_copy(update={"threads": 2})})
     with pytest.raises(NotComparableError, match=r"table\.json was measured for threads 2, not 1"):
         aligned_plans(spec, space, foreign, {"a": 32, "b": 48}, verify=False, **given)
+
+
+def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new_world):
+    class Watched(new_runtime):
+        def run(self, backend, model, options, feeds, **limits):
+            assert np.array_equal(feeds["x"], images)
+            return super().run(backend, model, options, feeds, **limits)
+
+    images = np.random.default_rng(0).standard_normal((8, 3, 4, 4)).astype(np.float32)
+    spec = SubjectSpec(model=dense, backend="ort", given=GivenInputs(arrays={"x": images}))
+    one = SubjectSpec(model=dense, backend="ort")
+    runtime, watched = new_runtime(), Watched()
+    of_one = build_table(one, space, plans=20, processes=runtime.processes, machine=new_world())
+    of_eight = build_table(spec, space, plans=20, processes=watched.processes, machine=new_world())
+    counts, given = {"a": 32, "b": 48}, {"where": "table.json", "processes": watched.processes}
+    with pytest.raises(NotComparableError, match=r"table\.json was measured for batch 1, not 8"):
+        aligned_plans(spec, space, of_one, counts, verify=False, machine=new_world(), **given)
+    (plan,) = aligned_plans(spec, space, of_eight, counts, verify=True, machine=new_world(), **given)
+    assert 0 < plan.measured_share < 1

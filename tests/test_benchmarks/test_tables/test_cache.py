@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 
 from backends import registry
 from backends.base import CompileOptions
-from benchmarks.subject.subject import SubjectSpec
+from benchmarks.subject.given import GivenInputs
+from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import known_block
 from benchmarks.tables.build import table_of
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
@@ -55,6 +58,21 @@ def test_the_block_is_that_of_the_table_that_is_kept(ask, dense, new_world, tmp_
     table, _, _ = ask()
     assert known() == (table.block, "table", "")
     assert known(threads=2) == (4, "measured", "")
+
+
+def test_sizes_that_only_the_given_inputs_tell_find_the_table(dense, space, new_runtime, new_world, tmp_path):
+    model = onnx.load(dense)
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, tmp_path / "free.onnx")
+    free = space.model_copy(update={"model_sha256": content_sha256(tmp_path / "free.onnx")})
+    shape = (1, 3, 4, 4)
+    spec = SubjectSpec(model=tmp_path / "free.onnx", backend="ort", shapes={"x": shape})
+    runtime = new_runtime(version=registry.probe("ort", "cpu").version)
+    where = {"folder": tmp_path / "tables", "machine": new_world()}
+    table = table_of(spec, free, plans=20, processes=runtime.processes, **where)
+    given = SubjectSpec(model=spec.model, backend="ort", given=GivenInputs(arrays={"x": np.zeros(shape, np.float32)}))
+    assert known_block(given, **where) == (table.block, "table", "")
 
 
 def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):

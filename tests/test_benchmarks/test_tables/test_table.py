@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime import InferenceSession
 
 from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import NotComparableError, RecordError, SettingError
@@ -177,3 +178,25 @@ def test_a_table_is_refined_around_a_plan(build, new_runtime, new_world, dense, 
     assert near[0].counts == counts
     assert all(abs(plan.counts["a"] - 32) <= 8 and abs(plan.counts["b"] - 64) <= 8 for plan in near)
     assert [plan.counts for plan in refined.plans if not plan.near] == [plan.counts for plan in table.plans]
+
+
+def test_plans_with_weights_too_large_for_a_file_are_measured(new_runtime, new_world, dense, space, monkeypatch):
+    bytes_apart = []
+
+    class Watched(new_runtime):
+        def run(self, backend, model, options, feeds, **limits):
+            for path in filter(None, (model, limits.get("beside"))):
+                InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, dict(feeds))
+            bytes_apart.append(model.with_name(f"{model.name}.data").stat().st_size)
+            return super().run(backend, model, options, feeds, **limits)
+
+    monkeypatch.setattr("benchmarks.subject.model_writer.EMBEDDED_LIMIT_BYTES", 10_000)
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    processes = Watched().processes
+    with plan_timer(
+        spec, space, purpose="a test", seed=0, say=print, processes=processes, machine=new_world()
+    ) as timer:
+        assert [timer({"a": a}).counts for a in (64, 32, 64)] == [{"a": a, "b": 96} for a in (64, 32, 64)]
+    whole, narrow = bytes_apart[0], bytes_apart[2]
+    assert bytes_apart == [whole, whole, narrow, narrow, whole, whole]
+    assert narrow < whole

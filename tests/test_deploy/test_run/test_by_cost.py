@@ -13,7 +13,7 @@ from deploy.recipe import TargetSpec
 from deploy.run.by_cost import prune_by_cost
 from deploy.run.speed import SpeedTable
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
-from pruners.errors import TargetError
+from pruners.errors import MethodError, TargetError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.removals import RemovalFolder
@@ -84,7 +84,32 @@ def test_a_method_that_reaches_no_share_says_so(task, model):
         raise TargetError(f"{given.target.of}: out of reach")
 
     with pytest.raises(TargetError, match="flops: out of reach"):
-        prune_by_cost(SimpleNamespace(prune=refuse), "flops", task, [table_of(model, lambda share: share)[0]])
+        prune_by_cost(
+            SimpleNamespace(prune=refuse, trains=""), "flops", task, [table_of(model, lambda share: share)[0]]
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("taylor", {}),
+        ("criterion", {"updates_between": 1}),
+        ("thinet", {"updates_between": 0, "training": {"epochs": 1}}),
+    ],
+)
+def test_a_method_that_trains_is_refused(task, model, name, settings):
+    """Each share would go on from the training of the one before."""
+    table, seen = table_of(model, lambda share: share)
+    with pytest.raises(MethodError, match=f"^method '{name}' trains while it prunes, .* takes up to ten prunings: .*$"):
+        prune_by_cost(create(name, **settings), "flops", task, [table])
+    assert not seen
+
+
+def test_a_block_that_the_table_does_not_cover_is_named(task, model):
+    plan = SimpleNamespace(kept={}, blocks=("layer1.0", "layer0.0"))
+    method = SimpleNamespace(trains="", prune=lambda given: SimpleNamespace(plan=plan))
+    with pytest.raises(TargetError, match=r"^the plan removes block 'layer0\.0', and .* on simulated knows no network"):
+        prune_by_cost(method, "flops", task, [table_of(model, lambda share: share)[0]])
 
 
 def test_only_a_speed_is_met_by_another_cost():

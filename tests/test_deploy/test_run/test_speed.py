@@ -19,7 +19,7 @@ from deploy.results.results import load
 from deploy.run.speed import SpeedTable, prune_to_speed
 from deploy.run.speed_tables import require_speeds
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
-from pruners.errors import TargetError
+from pruners.errors import MethodError, TargetError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.removals import RemovalFolder
@@ -60,11 +60,12 @@ def task():
 
 def table_of(model, share, *, refine=None, **changes):
     def scaled(counts, measured):
-        """Return the model as it would be if all plans were as far off as this one."""
-        return model if refine is None else refine(counts, measured)
+        """Return the table as it would be if all plans were as far off as this one."""
+        return table if refine is None else replace(table, **refine(counts, measured))
 
     facts = {"asked": 0.5, "tolerance": 0.02, "threads": 1, "dense_ns": model.time_ns()}
-    return SpeedTable(model=model, share=share, refine=scaled, **facts | changes)
+    table = SpeedTable(model=model, share=share, refine=scaled, **facts | changes)
+    return table
 
 
 def measured_as(model, law, **changes):
@@ -116,13 +117,28 @@ def test_a_refined_table_decides_the_next_plan(task):
 
     def refine(counts, share):
         learned.append(share)
-        return replace(model, base_ns=model.base_ns + 0.15 * model.time_ns())
+        return {"model": replace(model, base_ns=model.base_ns + 0.15 * model.time_ns())}
 
     table, shares = measured_as(model, lambda share: 0.15 + 0.85 * share, refine=refine)
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert learned == shares[:1]
     assert len(landing.measured) == 2
     assert landing.kept_round == 1
+
+
+def test_predictions_of_a_refined_table_are_shares_of_its_own_dense_time(task):
+    """Measured anew, on a quieter machine, every time is half as long, and the table is right about this plan."""
+    model = task[1]
+
+    def refine(counts, share):
+        terms = tuple(replace(term, ns=term.ns / 2) for term in model.terms)
+        return {"model": replace(model, base_ns=model.base_ns / 2, terms=terms), "dense_ns": model.time_ns() / 2}
+
+    table, _ = measured_as(model, lambda share: 0.1 + 0.9 * share, refine=refine)
+    pruned, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    counts = {name: len(units) for name, units in pruned.plan.kept.items()}
+    assert landing.kept_round > 0
+    assert landing.predicted[landing.kept_round] == pytest.approx(model.time_ns(counts) / model.time_ns())
 
 
 @pytest.mark.parametrize(("measured", "kept"), [((0.53, 0.8, 0.3), 2), ((0.53, 0.45, 0.3), 1), ((0.2, 0.51), 1)])
@@ -174,6 +190,8 @@ def test_a_method_that_trains_prunes_once(task):
     calls = []
 
     class Trains:
+        trains = "train"
+
         def prune(self, task):
             task.train(task.model, 1)
             return create("uniform").prune(task)
@@ -182,6 +200,26 @@ def test_a_method_that_trains_prunes_once(task):
     watched = PruningTask(**{**vars(task[0]), "train": lambda model, n: calls.append("trained")})
     _, (landing,) = prune_to_speed(Trains(), watched, [table])
     assert calls == ["trained", "measured"]
+    assert landing.measured == (0.9,)
+
+
+def test_a_training_pruning_that_is_resumed_keeps_its_first_plan_too(task, tmp_path):
+    """Killed while its plan was measured, it finds all removals done and trains no more."""
+    trained, calls = [], []
+    method = create("criterion", steps=2, decision="greedy", updates_between=1)
+    given = replace(task[0], train=lambda model, n: trained.append(n))
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune_to_speed(method, replace(given, keeper=RemovalFolder(tmp_path)), [table_of(task[1], killed)])
+    done = list(trained)
+    table = table_of(task[1], lambda _: calls.append("measured") or 0.9)
+    _, (landing,) = prune_to_speed(method, replace(given, keeper=RemovalFolder(tmp_path)), [table])
+    assert done
+    assert trained == done
+    assert calls == ["measured"]
     assert landing.measured == (0.9,)
 
 
@@ -217,6 +255,8 @@ def test_a_recipe_asks_for_a_speed(tmp_path):
         ("{speed_up: 2, latency_ms: 8}", "got speed_up and latency_ms"),
         ("[{speed_up: 2}, {flops: 0.5}]", "only where each is a speed_up or a latency_ms"),
         ("[{speed_up: 2, on: ort}, {speed_up: 3, on: ort}]", "contradict each other, both on ort: keep one"),
+        ("[{speed_up: 2, on: ort}, {speed_up: 2, on: openvino, by: flops}]", "give each the same `by`, or none"),
+        ("[{speed_up: 2, on: ort, by: flops}, {speed_up: 2, on: openvino}]", "give each the same `by`, or none"),
     ):
         with pytest.raises(RecipeError, match=message):
             load_recipe(_recipe(tmp_path, wrong))
@@ -258,6 +298,24 @@ def test_speeds_that_contradict_each_other_are_refused_before_training(tmp_path)
 def test_a_backend_without_a_profiler_is_refused_before_training(tmp_path):
     with pytest.raises(TargetError, match=r"'torch-compile'.*, so no latency table can be made"):
         require_speeds(load_recipe(_recipe(tmp_path, "{speed_up: 2, on: torch-compile}")))
+
+
+def test_a_speed_met_by_a_cost_with_a_method_that_trains_is_refused_before_training(monkeypatch, tmp_path):
+    from deploy.run import prepare
+
+    monkeypatch.setattr(prepare, "require_backends", lambda names, device: None)
+    text = RECIPE.replace("{TARGET}", "{speed_up: 2, by: flops}")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    prepare.refuse_early(load_recipe(path))
+    path.write_text(text.replace("method: l1", "method: taylor"), encoding="utf-8")
+    with pytest.raises(
+        MethodError, match=r"^method 'taylor' trains .* met by flops takes up to ten prunings: leave .*$"
+    ):
+        prepare.refuse_early(load_recipe(path))
+    still = "method: taylor\n  settings: {updates_between: 0}"
+    path.write_text(text.replace("method: l1", still), encoding="utf-8")
+    prepare.refuse_early(load_recipe(path))
 
 
 def test_a_backend_that_is_not_there_is_refused_before_training(monkeypatch, tmp_path):

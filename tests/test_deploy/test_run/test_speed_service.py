@@ -21,6 +21,8 @@ from pruners.errors import MethodError, ServiceError, TargetError
 from pruners.graph import trace
 from pruners.target import Constraints
 
+DATA = {"batches": list, "loss": nn.functional.cross_entropy}
+
 
 @pytest.fixture(scope="module")
 def network():
@@ -53,12 +55,12 @@ def simulated(network, images, monkeypatch):
         def share(counts):
             return law(model.time_ns(counts) / model.time_ns())
 
-        def refine(counts, measured):
-            return replace(model, base_ns=model.base_ns + 2.0)
-
         def speed_table(table, spec, space, **facts):
+            def refine(counts, measured):
+                return replace(made, model=replace(model, base_ns=model.base_ns + 2.0))
+
             asked.update(facts, spec=spec)
-            return SpeedTable(
+            made = SpeedTable(
                 model=model,
                 dense_ns=model.time_ns(),
                 asked=facts["asked"],
@@ -67,6 +69,7 @@ def simulated(network, images, monkeypatch):
                 share=share,
                 refine=refine,
             )
+            return made
 
         monkeypatch.setattr(speed_service, "write_plan_space", lambda *_, **options: asked.update(options))
         monkeypatch.setattr(speed_service, "table_of", lambda *_, progress, say, **__: progress("plan 1/1", 1.0))
@@ -134,6 +137,13 @@ def test_how_it_is_measured_is_handed_on(simulated, network, images):
         ({"speed_up": 2, "precision": "fp99"}, deploy.DeployError, "precision 'fp99' is not one of"),
         ({"speed_up": 2, "method": "magnitude"}, MethodError, "which makes no network faster"),
         ({"speed_up": 2, "method": "taylor"}, MethodError, "the task has to hand in batches"),
+        ({"speed_up": 2, "method": "taylor", **DATA}, MethodError, "the task has to hand in train, or set"),
+        ({"speed_up": 2, "method": "slimming", **DATA}, MethodError, "the task has to hand in fit"),
+        (
+            {"speed_up": 2, "method": "criterion", "settings": {"criterion": "taylor"}},
+            MethodError,
+            "criterion 'taylor' scores units on training data: the task has to hand in batches",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_before_anything_is_measured(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.tables.draws import draw
+from benchmarks.tables.fit import Run, best_fit, layer_sizes
 from benchmarks.tables.narrow import Narrower
 from deploy.exporting.export import export_onnx
 from deploy.tables.latency_model import latency_model
@@ -100,3 +105,68 @@ def test_blocks_go_where_the_table_knows_the_network_without_them(residual, dens
         else:
             with pytest.raises(MethodError, match="whose table knows residual blocks"):
                 method.prune(task)
+
+
+class _Residual(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+class _Dense(nn.Module):
+    """A residual dense block, as in ESRGAN: its last convolution also reads the block's input."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(width + 6, width, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv2(torch.cat([x, self.conv1(x).relu()], 1))
+
+
+class _Around(nn.Module):
+    def __init__(self, *blocks):
+        super().__init__()
+        self.stem, self.blocks, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(*blocks), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def _space(network, path):
+    torch.manual_seed(0)
+    inputs = (torch.randn(2, 3, 8, 8),)
+    export_onnx(network.eval(), inputs, path)
+    graph = trace(network, inputs)
+    return graph, plan_space_of(network, graph, inputs, path, blocks=True)
+
+
+def test_of_nested_blocks_the_inner_ones_can_go(tmp_path):
+    network = _Around(_Residual(nn.Sequential(_Block(8), _Residual(_Block(8)))), _Block(8))
+    graph, space = _space(network, tmp_path / "dense.onnx")
+    assert "blocks.0" in {block.name for block in graph.blocks}
+    assert {block.name: block.groups for block in space.blocks} == {
+        "blocks.0.inner.0": ("blocks.0.inner.0.conv1",),
+        "blocks.0.inner.1.inner": ("blocks.0.inner.1.inner.conv1",),
+        "blocks.1": ("blocks.1.conv1",),
+    }
+    nodes = [index for block in space.blocks for index in block.nodes]
+    assert len(nodes) == len(set(nodes))
+
+
+def test_a_block_with_a_layer_from_its_input_to_its_sum_stays(tmp_path):
+    path = tmp_path / "dense.onnx"
+    graph, space = _space(_Around(_Dense(8), _Block(8)), path)
+    assert [block.name for block in graph.blocks] == ["blocks.0", "blocks.1"]
+    assert [block.name for block in space.blocks] == ["blocks.1"]
+    sizes = layer_sizes(onnx.load(path).graph, space)
+    rng, runs = random.Random(0), []
+    for _ in range(20):
+        counts = space.complete(draw(space, rng, block=1, least=0.3, most=1.0, absent=0.3))
+        runs.append(Run(counts=counts, layers_ns=dict.fromkeys(sizes, 1000.0), share=1.0, dense_ns=9000.0))
+    fit, *_ = best_fit(runs, sizes, blocks=(4,))
+    assert {layer.name for layer in fit.layers} == set(sizes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from pruners.decide.blocks import groups_inside
 from pruners.decide.budget import TimeLimit, time_budget
@@ -105,6 +108,43 @@ def test_a_dear_block_goes_and_cheap_ones_stay():
         pruned = method.prune(make_task(net, constraints=Constraints(), target=target))
         assert pruned.plan.blocks == removed
         assert pruned.history[0]["blocks_removed"] == list(removed)
+
+
+class Narrow(nn.Module):
+    """A wide layer, and a residual block too narrow to lose units in multiples of 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.block = nn.Sequential(nn.Conv2d(16, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 16, 3, padding=1))
+        self.wide = nn.Conv2d(16, 64, 3, padding=1)
+        self.fc = nn.Linear(64, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = x + self.block(x)
+        return self.fc(torch.relu(self.wide(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("weight", "removed"), [(10.0, ()), (0.001, ("add",))])
+def test_a_narrow_block_is_worth_its_units(weight, removed):
+    """Its group loses no unit by itself, and counts all the same."""
+    net = Narrow().eval()
+    with torch.no_grad():
+        net.block[0].weight.fill_(weight)
+    task = make_task(net, constraints=Constraints(multiple_of=8))
+    graph = trace(net, task.example_inputs)
+    target = Target(speed_up=1.3, table=table_of(graph, first_ns=30.0))
+    method = create("criterion", criterion="l1", normalisation="none", structures="both")
+    assert method.prune(replace(task, target=target)).plan.blocks == removed
+
+
+def test_a_block_with_a_group_that_cannot_be_scored_stays():
+    net = Narrow().eval()
+    task = make_task(net, constraints=Constraints(multiple_of=8, whole=("block.0",)))
+    target = Target(speed_up=1.3, table=table_of(trace(net, task.example_inputs), first_ns=30.0))
+    with pytest.raises(MethodError, match="residual blocks that may go"):
+        create("criterion", criterion="l1", structures="both").prune(replace(task, target=target))
 
 
 def test_depth_needs_a_target_of_speed():

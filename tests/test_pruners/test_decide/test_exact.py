@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -99,6 +100,35 @@ def test_a_solution_that_is_too_slow_is_no_plan(seed, monkeypatch):
     assert most <= kept_importance(choices, scores, plan.counts) * (1 + plan.gap) + 1e-6
 
 
+def test_a_solver_without_time_leaves_a_greedy_plan(monkeypatch):
+    monkeypatch.setattr("pruners.decide.exact.plan.TIME_LIMIT_S", 0.0)
+    rng = np.random.default_rng(3)
+    sizes = dict.fromkeys(NAMES, 6)
+    model, choices = model_of(rng, sizes), Choices({name: tuple(range(1, 7)) for name in NAMES})
+    scores, budget = {name: tuple(rng.random(6)) for name in NAMES}, budget_of(model, 0.5)
+    plan = exact_plan(choices, scores, budget)
+    plans = [dict(zip(NAMES, counts, strict=True)) for counts in product(*choices.legal.values())]
+    most = max(kept_importance(choices, scores, each) for each in plans if budget.met(each))
+    assert budget.met(plan.counts)
+    assert most <= kept_importance(choices, scores, plan.counts) * (1 + plan.gap) + 1e-6
+
+
+def test_the_limit_of_a_step_is_kept():
+    """A method in several steps asks for a multiple of the final limit first."""
+    rng = np.random.default_rng(0)
+    sizes = dict.fromkeys(NAMES, 8)
+    model, choices = model_of(rng, sizes), Choices({name: tuple(range(1, 9)) for name in NAMES})
+    scores, budget = {name: tuple(rng.random(8)) for name in NAMES}, budget_of(model, 0.4)
+    shares = [model.time_ns(exact_counts(choices, scores, replace(budget, limit=n))) for n in (1.0, 2.0)]
+    assert shares[0] <= 0.4 * model.time_ns() < shares[1] <= 0.8 * model.time_ns()
+
+
+def test_classes_are_not_for_the_exact_decision():
+    choices = Choices({"a": (1, 2)})
+    with pytest.raises(MethodError, match="does not rank within classes"):
+        decide("exact", choices, {"a": (1.0, 2.0)}, Budget(cost=lambda _: 1.0, limit=1.0, of="macs"), classes=[("a",)])
+
+
 def test_removed_units_are_limited():
     rng = np.random.default_rng(0)
     sizes = dict.fromkeys(NAMES, 8)
@@ -149,7 +179,7 @@ def test_targets_that_are_met_together_have_a_table_each():
     for wrong in (Target(speed_up=1.5, table=x), Target(of="macs", kept_fraction=0.5)):
         with pytest.raises(TargetError, match="each with a latency table of its own"):
             Target(speed_up=2.0, table=x, also=(wrong,))
-    with pytest.raises(TargetError, match="only the first one names the others"):
+    with pytest.raises(TargetError, match="only the first may name the others"):
         Target(speed_up=2.0, table=model_of(np.random.default_rng(2), {}), also=(both,))
 
 

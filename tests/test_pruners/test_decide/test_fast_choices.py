@@ -19,8 +19,9 @@ from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.decide.planning import plan_from_scores
 from pruners.errors import TargetError
 from pruners.graph import trace
+from pruners.registry import create
 from pruners.target import Constraints, Target
-from pruners.testing import make_network
+from pruners.testing import make_network, make_task
 
 
 def model_of(sizes, terms, block, graph="g"):
@@ -59,16 +60,38 @@ def test_without_a_slower_kernel_all_counts_stay():
     assert fast_choices(choices, time_budget([TimeLimit(model, 10.0)])) == choices
 
 
+def slow_off_four(graph):
+    """A model of a network whose counts off a multiple of 4 run in a slower kernel."""
+    free = [group.name for group in graph.groups if group.prunable]
+    terms = [(1.0, (BlockCount(name, 1),)) for name in free] + [(9.0, (BlockCount(name, 1, 4),)) for name in free]
+    return model_of({group.name: group.n_units for group in graph.groups}, terms, block=4, graph=graph.fingerprint)
+
+
+@pytest.mark.parametrize("method", ["l1", "uniform", "random", "thinet", "regression"])
+def test_no_method_decides_for_slow_counts(method):
+    task = make_task(make_network("plain"), constraints=Constraints())
+    table = slow_off_four(trace(task.model, task.example_inputs))
+    pruned = create(method).prune(replace(task, target=Target(speed_up=1.5, table=table)))
+    assert all(len(kept) % 4 == 0 for kept in pruned.plan.kept.values())
+
+
+def test_the_search_of_dhp_counts_what_can_be_kept():
+    """Latents fall below the threshold one by one: what they cost is what the next legal counts do."""
+    task = make_task(make_network("plain"), constraints=Constraints())
+    table = slow_off_four(trace(task.model, task.example_inputs))
+    pruned = create("dhp", training={"epochs": 1}, converge=None).prune(
+        replace(task, target=Target(speed_up=1.5, table=table))
+    )
+    assert pruned.history[0]["cost_at_threshold"] <= 1
+
+
 @pytest.mark.parametrize("decision", ["uniform", "local", "global", "greedy", "exact"])
 def test_a_speed_beyond_the_smallest_counts_is_reached(decision):
     """Three channels of eight run in the slow kernel and take longer than four."""
     network = make_network("plain")
     graph = trace(network, (torch.zeros(2, 3, 8, 8),))
-    sizes = {group.name: group.n_units for group in graph.groups}
-    free = [group.name for group in graph.groups if group.prunable]
-    terms = [(1.0, (BlockCount(name, 1),)) for name in free] + [(9.0, (BlockCount(name, 1, 4),)) for name in free]
-    target = Target(speed_up=1.5, table=model_of(sizes, terms, block=4, graph=graph.fingerprint))
-    scores = {name: range(sizes[name]) for name in free}
+    target = Target(speed_up=1.5, table=slow_off_four(graph))
+    scores = {group.name: range(group.n_units) for group in graph.groups if group.prunable}
     for least in (3, 4):
         plan = plan_from_scores(graph, scores, target, Constraints(min_units=least), decision=decision)
         counts = {name: len(kept) for name, kept in plan.kept.items()}

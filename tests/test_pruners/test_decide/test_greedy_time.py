@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +15,10 @@ from pruners.decide.decisions import decide
 from pruners.decide.exact.plan import exact_counts, kept_importance
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
+from pruners.graph import trace
+from pruners.registry import create
+from pruners.target import Constraints, Target
+from pruners.testing import make_network, make_task
 
 
 def model_of(sizes, terms, block=1):
@@ -63,3 +70,19 @@ def test_it_meets_the_time_and_comes_near_the_exact_plan(seed, share):
     assert budget.met(counts)
     best = kept_importance(choices, scores, exact_counts(choices, scores, budget))
     assert kept_importance(choices, scores, counts) >= 0.9 * best
+
+
+@pytest.mark.parametrize(("criterion", "default"), [("taylor_fo", "log"), ("l1", "mean")])
+def test_a_speed_is_bought_where_the_loss_changes_least(criterion, default):
+    """Scores of the loss are compared as they are, others by the mean of their group."""
+    task = make_task(make_network("plain"), constraints=Constraints())
+    graph = trace(task.model, task.example_inputs)
+    free = [group.name for group in graph.groups if group.prunable]
+    table = model_of({group.name: group.n_units for group in graph.groups}, [(1.0, (name,)) for name in free])
+    task = replace(task, target=Target(speed_up=2.5, table=replace(table, graph=graph.fingerprint)))
+    kept = {
+        how: create("criterion", criterion=criterion, **({"normalisation": how} if how else {})).prune(task).plan.kept
+        for how in ("", "log", "mean")
+    }
+    assert kept[""] == kept[default]
+    assert kept["log"] != kept["mean"]

@@ -56,3 +56,9 @@ def test_groups_without_scores_stay_whole(graph):
 def test_scores_that_do_not_fit_are_one_line(graph, scores, error, word):
     with pytest.raises(error, match=word):
         plan_from_scores(graph, scores, HALF)
+
+
+def test_a_group_that_must_lose_units_needs_scores(network, graph):
+    scores = {name: values for name, values in by_number(graph).items() if name != "conv"}
+    with pytest.raises(MethodError, match="'conv' has no scores, but the bounds make it lose units"):
+        plan_from_scores(graph, scores, HALF, Constraints(bounds={"conv": (0.25, 0.5)}))

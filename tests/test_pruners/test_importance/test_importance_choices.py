@@ -31,7 +31,7 @@ def test_normalisation_keeps_the_order_within_a_group(scores, how):
         assert all(values[a] <= values[b] + 1e-12 for a, b in pairwise(by_score))
 
 
-@given(SCORES, NORMS, st.floats(1e-3, 1e3))
+@given(SCORES, NORMS.filter(lambda how: how != "log"), st.floats(1e-3, 1e3))
 def test_normalisation_forgets_the_scale_of_a_group(scores, how, factor):
     scaled = {name: tuple(factor * value for value in values) for name, values in scores.items()}
     for name, values in normalise(scores, how).items():
@@ -72,10 +72,25 @@ def test_normalisation_moves_with_its_units(values, rng):
         ("mean", (0.75, 1.0, 1.25)),
         ("std", (-(1.5**0.5), 0.0, 1.5**0.5)),
         ("lamp", (9 / 50, 16 / 41, 1.0)),
+        ("log", (12 * math.log(12 / 9), 12 * math.log(9 / 5), 12 * math.log(2))),
     ],
 )
 def test_normalisations_by_hand(how, expected):
     assert normalise({"a": (3.0, 4.0, 5.0)}, how)["a"] == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=6, unique=True), st.floats(1e-3, 1e3))
+def test_what_a_group_keeps_counts_by_its_logarithm(values, factor):
+    """Differences between kept counts are those of the logarithm, in the unit of the scores."""
+    worth = normalise({"a": values}, "log")["a"]
+    best = sorted(range(len(values)), key=lambda unit: -values[unit])
+    for most in range(2, len(values) + 1):
+        kept = math.fsum(values[unit] for unit in best[:most])
+        gain = math.fsum(worth[unit] for unit in best[1:most])
+        assert gain == pytest.approx(math.fsum(values) * math.log(kept / values[best[0]]), rel=1e-6, abs=1e-9)
+    assert normalise({"a": [factor * value for value in values]}, "log")["a"] == pytest.approx(
+        [factor * value for value in worth], rel=1e-6
+    )
 
 
 def test_equal_scores_have_equal_lamp_scores():

@@ -92,6 +92,13 @@ def test_processes_share_the_cores(monkeypatch):
     assert child_environment(32)["OMP_NUM_THREADS"] == "1"
 
 
+def test_a_job_waits_asleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert child_environment(2)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert "OMP_WAIT_POLICY" not in child_environment(2)  # the job inherits it
+
+
 def test_gpus_are_those_that_the_variable_leaves(monkeypatch, tmp_path):
     monkeypatch.setattr(gpus, "_DRIVER_GPUS", tmp_path)
     for card in ("0000:01:00.0", "0000:02:00.0"):

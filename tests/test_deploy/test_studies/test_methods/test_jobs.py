@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from backends.errors import BackendError
+from benchmarks.records.file import load_comparison, save
 from deploy.cli.study import run as study_command
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
@@ -21,12 +22,13 @@ from deploy.studies.methods.executor import LocalProcesses
 from deploy.studies.methods.jobs import StudyJob, jobs_of
 from deploy.studies.methods.page import study_page
 from deploy.studies.methods.recipe import StudyRecipe, load_study
-from deploy.studies.methods.results import JobResult, Scores, StudyResults, load_results, write_result
+from deploy.studies.methods.results import JobResult, Scores, StudyResults, load_results, read_result, write_result
 from deploy.studies.methods.schedule import do_jobs
 from deploy.studies.methods.study import RESULTS, run_study
 from pruners.methods import group_norm
 
 ROOT = Path(__file__).parents[4]
+GOLDEN = ROOT / "tests" / "golden" / "comparison-1.json"
 TINY = {
     "name": "tiny",
     "network": {"name": "cifar:resnet20", "options": {"width": 0.25}},
@@ -48,8 +50,9 @@ class Pretends:
 
     remote = False
 
-    def __init__(self, broken=None, slots=1):
+    def __init__(self, broken=None, slots=1, loss=0.1):
         self.broken = broken or {}
+        self.loss = loss
         self.slots = slots
         self.processes = 1
         self.done = []
@@ -82,7 +85,7 @@ class _Pretended:
             facts["scores"] = Scores(
                 score_validation=0.9,
                 score_test=0.9,
-                loss_validation=0.1,
+                loss_validation=self.executor.loss,
                 loss_test=0.1,
                 n_validation=100,
                 n_test=100,
@@ -117,6 +120,19 @@ def test_what_is_done_is_not_done_again(tmp_path):
     more = Pretends()
     study(tmp_path, more, recipe(recoveries=[*TINY["recoveries"], "scratch-e"]))
     assert [title.split()[0] for title in more.done] == ["Scratch-E"]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_not_finite_is_a_result(tmp_path, loss):
+    results, _ = study(tmp_path, Pretends(loss=loss))
+    (cell,) = results.cells
+    assert (cell.outcome, cell.recovered.score_test) == ("ok", 0.9)
+    assert (cell.recovered.loss_validation, cell.recovered.loss_test) == (None, 0.1)
+    assert load_results(tmp_path / RESULTS) == results
+    assert read_result(tmp_path / cell.folder, cell.key).scores == cell.recovered
+    assert "90.00" in study_page(results)
+    again = Pretends()
+    assert (study(tmp_path, again)[0], again.done) == (results, [])
 
 
 def test_other_settings_do_not_take_the_place_of_finished_work(tmp_path):
@@ -220,6 +236,29 @@ def test_networks_that_nobody_asked_for_are_not_missed(tmp_path, monkeypatch):
     # One that was there before is shown with the others.
     results = run_study(found, tmp_path, Pretends(), lambda _: None, only=["taylor"])
     assert {row.method for row in results.measured} == {"l1", "taylor"}
+
+
+def test_what_was_measured_stays_in_the_results(tmp_path, monkeypatch):
+    pair, bench = load_comparison(GOLDEN), {"backends": ["ort"]}
+
+    def measured(stage, *_, **__):
+        save(pair, stage.begin() / "comparison.json")
+        stage.finish()
+        return pair
+
+    monkeypatch.setattr("deploy.studies.methods.measuring.measure_pair", measured)
+    whole = run_study(recipe(bench=bench), tmp_path, Pretends(), lambda _: None, keep_unfit=True)
+    assert [row.comparison for row in whole.measured] == [pair]
+    assert study(tmp_path, Pretends(), recipe(bench=bench))[0].measured == whole.measured
+    assert load_results(tmp_path / RESULTS).measured == whole.measured
+
+    class Interrupted(Pretends):
+        def start(self, root, folder):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(recipe(methods=["l1", "taylor"], bench=bench), tmp_path, Interrupted(), lambda _: None)
+    assert load_results(tmp_path / RESULTS).measured == whole.measured
 
 
 def test_mistakes_are_found_before_any_work(tmp_path):

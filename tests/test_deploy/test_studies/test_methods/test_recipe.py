@@ -86,6 +86,10 @@ def test_shipped_studies_are_legal(path):
         ({"budgets": [{"ratios": {"*": 0.5}}]}, "ratios fit one network"),
         ({"budgets": [{"speed_up": 0.5}]}, "greater than 1"),
         ({"budgets": [{"speed_up": 2, "by": "flops"}]}, "which cost decides is said of a method: decide_by: flops"),
+        (
+            {"budgets": [{"speed_up": 2}], "methods": [{"method": "taylor", "decide_by": "flops"}]},
+            "method 'taylor' trains while it prunes, and a speed met by flops takes up to ten prunings",
+        ),
         ({"budgets": [{"speed_up": 2, "threads": 1}]}, "with the threads of `bench`"),
         ({"budgets": [{"speed_up": 2}, {"speed_up": 2, "on": "ort"}]}, "budget '2x on ort' is there twice"),
         ({"budgets": [{"speed_up": 2, "on": "trt"}]}, "bench.backends lacks 'trt', on which a speed is asked for"),

@@ -1,0 +1,110 @@
+"""Tables of a recipe's targets are of the network that is handed out, and ask for what a typical call takes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.plan_space import GroupRange, PlanSpace
+from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan, TableKey
+from benchmarks.tables.timer import sizes_of
+from deploy.recipe import Recipe
+from deploy.run import speed_tables
+from deploy.run.progress import Progress
+from deploy.run.speed_tables import read_tables
+from deploy.run.steps import StepContext, build_dense, examples, measure_dense
+from deploy.sources.datasets.data import load
+from deploy.tables.plan_space import PLAN_SPACE
+from pruners.errors import TargetError
+
+NETWORK = """
+from torch import nn
+
+
+def make(*, n_classes=10, in_channels=1):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, n_classes),
+    )
+"""
+
+
+def recipe_of(tmp_path, target, **sections):
+    (tmp_path / "net.py").write_text(NETWORK)
+    given = {
+        "name": "tiny",
+        "network": {"name": f"{tmp_path / 'net.py'}:make"},
+        "data": {"name": "digits", "limit": 30},
+        "prune": {"method": "l1", "target": {"on": "ort", "threads": 1, **target}},
+    }
+    return Recipe.model_validate(given | sections)
+
+
+@pytest.mark.parametrize("batch", [1, 50])
+def test_a_batch_that_the_export_bakes_in_is_the_one_measured(tmp_path, monkeypatch, batch):
+    """Also that of more images than there are to validate on."""
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
+    seen = []
+
+    def table_of(spec, space, **_):
+        seen.append((spec, space))
+        return SimpleNamespace(save=lambda path: None)
+
+    monkeypatch.setattr(speed_tables, "table_of", table_of)
+    recipe = recipe_of(tmp_path, {"speed_up": 2}, export={"dynamic_batch": False}, bench={"batch": batch})
+    context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
+    measure_dense(context, tmp_path / "table", build_dense(context).eval())
+    ((spec, space),) = seen
+    assert sizes_of(spec).batch == batch
+    narrow = Narrower(spec.model, space).model({group.name: group.n_units // 2 for group in space.groups})
+    images = examples(context, 1).expand(batch, -1, -1, -1)
+    (answers,) = ReferenceEvaluator(narrow).run(None, {narrow.graph.input[0].name: images.numpy()})
+    assert answers.shape == (batch, 10)
+
+
+def write_table(folder, dense_ms):
+    """Write a table whose plans were measured beside dense networks with these fastest calls."""
+    space = PlanSpace(
+        model_sha256="0" * 64, graph="g", groups=(GroupRange(name="a", n_units=8, min_units=1),), places=()
+    )
+    key = TableKey(
+        model_sha256=space.model_sha256,
+        graph=space.graph,
+        backend="ort",
+        backend_version="1",
+        precision="fp32",
+        threads=1,
+        device="cpu",
+        batch=1,
+        machine="0" * 16,
+    )
+    plans = [
+        MeasuredPlan(counts=space.whole, whole_ns=1e6, layers_ns={}, dense_ns=1e6 * ms, predicted_ns=1e6)
+        for ms in dense_ms
+    ]
+    table = LatencyTable(
+        key=key,
+        started_utc="2026-01-01T00:00:00+00:00",
+        groups=space.groups,
+        block=1,
+        base_ns=1.0,
+        layers=(),
+        held_out=HeldOut(n_plans=1, mape=0, worst=0, rank_correlation=1),
+        plans=tuple(plans),
+        seconds=1,
+    )
+    space.save(folder / PLAN_SPACE)
+    table.save(folder / "latency-table.json")
+
+
+def test_a_latency_is_compared_with_a_typical_dense_call(tmp_path):
+    """One call in hundreds took 7.9 ms: 8 ms are less than what the network takes, and 6 ms are 0.6 of it."""
+    write_table(tmp_path, [10, 10.2, 7.9, 9.9, 10])
+    for latency_ms, share in ((8, 0.8), (6, 0.6)):
+        (table,) = read_tables(recipe_of(tmp_path, {"latency_ms": latency_ms}), tmp_path, print)
+        assert table.asked == pytest.approx(share)
+    with pytest.raises(TargetError, match=r"the dense network takes 10 ms on ort: 10 ms are met without pruning"):
+        read_tables(recipe_of(tmp_path, {"latency_ms": 10}), tmp_path, print)
