@@ -1,9 +1,9 @@
 """Fit staircases of layer times over kept counts, with the block size that explains the measured plans best.
 
 A kernel computes channels in blocks, so the time of a layer grows in steps: with X and Y the blocks of its input and
-output channels, ``t = a + b*X + c*Y + d*X*Y``. If the channels are not a multiple of the block or of a smaller size, a
-runtime uses another kernel, which computes them one by one: with x and y the channels off the multiple, in blocks and
-parts of blocks, and 0 otherwise, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
+output channels, ``t = a + b*X + c*Y + d*X*Y``. If the channels are not a multiple of the block, or of a smaller or
+larger size, a runtime uses another kernel: with x and y the channels off the multiple, in blocks and parts of blocks,
+and 0 otherwise, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quali
 
 BLOCKS = (1, 4, 8, 16, 32, 64)
 """Block sizes to try."""
-_OFF = (4, 8)
-"""Smaller sizes that channels may need to be a multiple of."""
+_OFF = (4, 8, 16, 32)
+"""Sizes that channels may need to be a multiple of, besides the block: some kernels take two blocks at a time."""
 
 _FOLDS = 5
 _NEAR = 4.0
@@ -171,7 +171,7 @@ def best_fit(
     predictions: dict[tuple[int, int], Floats] = {}
     errors: dict[tuple[int, int], float] = {}
     for block in blocks:
-        for off in sorted({block, *(size for size in _OFF if size < block)}):
+        for off in sorted({block, *_OFF}):
             look()  # the machine is held: nothing else reports progress during a long fit
             sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
             predictions[block, off] = whole

@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

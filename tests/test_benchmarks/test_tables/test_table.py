@@ -74,6 +74,27 @@ def test_plans_that_run_in_other_kernels_are_predicted(build, new_runtime, dense
         assert math.isclose(table.predict_ns(counts), true, rel_tol=0.25)
 
 
+def test_a_kernel_that_takes_two_blocks_at_a_time_is_found(build, new_runtime, dense, space):
+    """Blocks of 8, and a slower kernel where they do not come in pairs."""
+
+    class InPairs(new_runtime):
+        def layer_times(self, model):
+            times = super().layer_times(model)
+            sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+            a, b = sizes["w0"][0], sizes["w2"][0]
+            if a % 16:
+                times |= {"depthwise": 500 + 800 * a / 8, "second": times["second"] + 400 * a * b / 64}
+            return times
+
+    runtime = InPairs(noise=0.002)
+    table = build(runtime)
+    assert table.held_out.mape < 0.04
+    narrower = Narrower(dense, space)
+    for counts in ({"a": 24, "b": 48}, {"a": 56, "b": 64}, {"a": 32, "b": 64}, {"a": 8, "b": 96}):
+        true = 300 + 0.9 * sum(runtime.layer_times(narrower.model(counts)).values())
+        assert math.isclose(table.predict_ns(counts), true, rel_tol=0.1)
+
+
 def test_predictions_do_not_fall_when_full_blocks_are_added(build, new_runtime):
     table = build(new_runtime())
     times = [[table.predict_ns({"a": a, "b": b}) for a in range(8, 65, 8)] for b in range(8, 97, 8)]
