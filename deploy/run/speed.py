@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from deploy.bundles.pruning import SpeedLanding
 from pruners.base import PruningMethod
 from pruners.decide.choices import Choices, choices_of
+from pruners.decide.goal import goal_of
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.graph import trace
@@ -20,6 +21,8 @@ from pruners.task import Pruned, PruningTask
 __all__ = ["Counts", "Round", "SpeedTable", "counts_of", "importance_of", "landed", "measured", "prune_to_speed"]
 
 _CORRECTIONS = 2
+_SURE = 1.25
+"""Multiple of the requested time beyond which the smallest network's prediction is believed without measuring it."""
 _WIDTHS = 200
 """Number of widths of uniform pruning to try."""
 
@@ -76,7 +79,9 @@ def prune_to_speed(
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
     """Prune, measure, and refine the tables around the plan, until the measured times meet the requested ones.
 
-    Two corrections at most. If all plans are off, one that is faster than requested is preferred to one that is slower.
+    Two corrections at most. A speed slightly out of reach by the table is refused only once the smallest network has
+    been measured, which few plans of a table are close to. If all plans are off, one that is faster than requested is
+    preferred to one that is slower.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
     Parameters
@@ -98,6 +103,7 @@ def prune_to_speed(
     TargetError
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
+    tables = _with_smallest(task, tables)
     shares = [table.asked for table in tables]
     rounds: list[Round] = []
     while True:
@@ -120,6 +126,19 @@ def prune_to_speed(
             for table, share in zip(tables, rounds[-1].measured, strict=True)
         ]
     return landed(task, tables, rounds)
+
+
+def _with_smallest(task: PruningTask, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
+    """Refine each table around the smallest legal network if that is predicted to miss its speed by little."""
+    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
+    choices, _ = goal_of(_target(tables, [table.asked for table in tables]), task.constraints, graph)
+    floor = choices.floor
+    return [
+        table.refine(floor, table.share(floor))
+        if table.asked < table.predicted(floor) <= _SURE * table.asked
+        else table
+        for table in tables
+    ]
 
 
 def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:

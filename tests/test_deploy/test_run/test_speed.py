@@ -223,6 +223,25 @@ def test_a_training_pruning_that_is_resumed_keeps_its_first_plan_too(task, tmp_p
     assert landing.measured == (0.9,)
 
 
+def test_a_speed_is_refused_by_what_the_smallest_network_takes(task):
+    """The table is 15 % too slow for narrow networks; the smallest is measured before that is believed."""
+    model, learned = task[1], []
+
+    def refine(counts, share):
+        learned.append((dict(counts), share))
+        return {"model": replace(model, base_ns=model.base_ns - 0.1 * model.time_ns())}
+
+    table, shares = measured_as(model, lambda share: share - 0.1, refine=refine)
+    least = replace(task[0], constraints=Constraints(min_units=32))
+    _, (landing,) = prune_to_speed(create("uniform"), least, [table])
+    assert learned[0] == (dict.fromkeys(learned[0][0], 32), shares[0])
+    assert landing.met
+    hopeless, shares = measured_as(model, lambda share: share, asked=0.3)
+    with pytest.raises(TargetError, match="between 1x and"):
+        prune_to_speed(create("uniform"), least, [hopeless])
+    assert not shares
+
+
 def test_a_speed_out_of_reach_says_how_far_one_can_get(task):
     table = table_of(task[1], lambda _: 1.0, asked=0.05)
     with pytest.raises(TargetError, match=r"20\.00x the speed on simulated was asked for, but between 1x and .*x can"):
