@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from benchmarks.process.child import sleeping_environment
 from deploy.errors import SourceError
 from deploy.studies.engine.process import JobProcess
 from deploy.studies.engine.schedule import run_jobs
@@ -16,7 +17,7 @@ from deploy.studies.latency.rows import Case, GridRow, append, read
 __all__ = ["chosen", "run_cases"]
 
 _CHILD = "deploy.studies.latency.case"
-_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Threads of torch; the measured runtime has as many as the case says."""
 
 
@@ -61,7 +62,11 @@ def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[Gr
         (scratch / "case.json").write_text(case.model_dump_json(), encoding="utf-8")
         files = [str(scratch / name) for name in ("case.json", "row.json", "network")]
         return JobProcess(
-            [_CHILD, *files], log=output.with_suffix(".log"), environment=_THREADS, scratch=scratch, time_s=time_s
+            [_CHILD, *files],
+            log=output.with_suffix(".log"),
+            environment=_THREADS | sleeping_environment(),
+            scratch=scratch,
+            time_s=time_s,
         )
 
     def collect(case: Case, process: JobProcess, reason: str) -> GridRow:
