@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def score_on_backend(
     Raises
     ------
     ExportError
-        The file does not return class scores, or images, for such examples, or there are none.
+        The file does not return class scores, or finite images, for such examples, or there are none.
     BackendError
         The backend cannot compile or run the file.
     """
@@ -88,4 +89,6 @@ def score_on_backend(
             n += len(targets)
     if not n:
         raise ExportError("the data set is empty: there is no score")
+    if not math.isfinite(total):
+        raise ExportError(f"{path} returns images with values that are not finite under {backend}, so it has no PSNR")
     return BackendScore(metric=metric, score=total / n, n=n)

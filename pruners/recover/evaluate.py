@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pruners.errors import TrainingError
 from pruners.modules.modes import evaluating
 from pruners.recover.batches import ordered_batches
 from pruners.recover.losses import loss_function, score_each
@@ -73,11 +75,14 @@ def evaluate(
     Raises
     ------
     TrainingError
-        The loss does not fit the metric, or images and their targets differ in shape.
+        The loss does not fit the metric, images and their targets differ in shape, or an image of the network has a
+        value that is not finite.
     """
     batches = ordered_batches(data, batch_size=batch_size, num_workers=num_workers)
     sums = sum_scores(model, batches, metric=metric, loss=loss_of(metric, loss), channels_last=channels_last)
     score, total_loss, n = sums.tolist()
+    if not math.isfinite(score):
+        raise TrainingError("the network returns images with values that are not finite, so it has no PSNR")
     return Evaluation(metric=metric, score=score / n, loss=total_loss / n, n=int(n))
 
 

@@ -9,7 +9,7 @@ from deploy.report.formatting import NOTHING, count, difference_unit, percent, s
 from deploy.sources.metric import Metric
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, StudyResults
-from deploy.studies.methods.summary import Difference, Mean, Win, against, wins
+from deploy.studies.methods.summary import Difference, Mean, Win, against, too_slow, wins
 
 __all__ = ["answers", "cost", "difference", "failures", "mean", "several"]
 
@@ -60,7 +60,10 @@ def failures(results: StudyResults) -> tuple[str, ...]:
 
 def answers(results: StudyResults) -> tuple[str, ...]:
     """State for each budget and recovery which method won, by how much, and whether this exceeds noise."""
-    lines = tuple(_answer(win, results) for win in wins(results))
+    lines = tuple(_answer(win, results) for win in wins(results)) + tuple(
+        f"At {budget}, {recovery}: no method is as fast as asked for; slower: {several(names)}."
+        for budget, recovery, names in too_slow(results)
+    )
     return lines or ("No method is done with all seeds: there is nothing to say yet.",)
 
 

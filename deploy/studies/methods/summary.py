@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -21,6 +21,7 @@ __all__ = [
     "paired",
     "rule",
     "scores_of",
+    "too_slow",
     "wins",
 ]
 
@@ -166,32 +167,52 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
     after the same recovery: taking the best of each would be a choice made on test images.
     """
     best_of = []
+    for budget, recovery, by_method in _groups(results):
+        complete = {name: scores_of(own) for name, own in by_method.items() if comparable(own)}
+        ranked = sorted(complete, key=lambda name: -fmean(complete[name].values()))
+        if not ranked:
+            continue
+        best, second = ranked[0], ranked[1] if len(ranked) > 1 else ""
+        mean = mean_of(list(complete[best].values()))
+        assert mean is not None
+        n_test = _n_test(cell for own in by_method.values() for cell in own)
+        best_of.append(
+            Win(
+                budget=budget,
+                recovery=recovery,
+                method=best,
+                mean=mean,
+                second=second,
+                margin=paired(complete[best], complete[second], n_test, results.metric) if second else None,
+                n_test=n_test,
+                slower=_slower(by_method),
+            )
+        )
+    return tuple(best_of)
+
+
+def too_slow(results: StudyResults) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Return budget, recovery and methods where no method is `comparable` and some are slower than the budget."""
+    return tuple(
+        (budget, recovery, slower)
+        for budget, recovery, by_method in _groups(results)
+        if not any(map(comparable, by_method.values())) and (slower := _slower(by_method))
+    )
+
+
+def _groups(results: StudyResults) -> Iterator[tuple[str, str, dict[str, list[Cell]]]]:
+    """Yield each budget and recovery with the cells of the methods that remove channels."""
     for budget in dict.fromkeys(cell.budget for cell in results.cells):
         for recovery in dict.fromkeys(cell.recovery for cell in results.cells):
-            cells = [c for c in cells_of(results, budget=budget, recovery=recovery) if c.removes == "channels"]
-            by_method = {
-                name: [c for c in cells if c.method == name] for name in dict.fromkeys(c.method for c in cells)
-            }
-            complete = {name: scores_of(own) for name, own in by_method.items() if comparable(own)}
-            ranked = sorted(complete, key=lambda name: -fmean(complete[name].values()))
-            if not ranked:
-                continue
-            best, second = ranked[0], ranked[1] if len(ranked) > 1 else ""
-            mean = mean_of(list(complete[best].values()))
-            assert mean is not None
-            best_of.append(
-                Win(
-                    budget=budget,
-                    recovery=recovery,
-                    method=best,
-                    mean=mean,
-                    second=second,
-                    margin=paired(complete[best], complete[second], _n_test(cells), results.metric) if second else None,
-                    n_test=_n_test(cells),
-                    slower=tuple(name for name, own in by_method.items() if not all(map(_met, own))),
-                )
-            )
-    return tuple(best_of)
+            by_method: dict[str, list[Cell]] = {}
+            for cell in cells_of(results, budget=budget, recovery=recovery):
+                if cell.removes == "channels":
+                    by_method.setdefault(cell.method, []).append(cell)
+            yield budget, recovery, by_method
+
+
+def _slower(by_method: Mapping[str, Sequence[Cell]]) -> tuple[str, ...]:
+    return tuple(name for name, own in by_method.items() if not all(map(_met, own)))
 
 
 def _n_test(cells: Iterable[Cell]) -> int:

@@ -72,6 +72,14 @@ def test_psnr_on_a_backend_equals_torch(tmp_path: Path) -> None:
         score_on_backend(path, "ort", None, data, metric="psnr")
 
 
+def test_images_that_are_not_finite_have_no_psnr(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(nn.ReLU(), (images(2),), path)
+    data = TensorDataset(images(2) * float("nan"), images(2).clamp(0, 1))
+    with pytest.raises(ExportError, match="not finite under ort, so it has no PSNR"):
+        score_on_backend(path, "ort", None, data, metric="psnr")
+
+
 def test_accuracy_needs_a_classifier_and_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export_onnx(nn.ReLU(), (images(2),), path)

@@ -68,6 +68,12 @@ def test_evaluation_is_the_mean_over_examples_whatever_the_batch():
     assert squared.loss == pytest.approx(((images - targets) ** 2).mean().item(), rel=1e-5)
 
 
+def test_images_that_are_not_finite_have_no_psnr():
+    images = torch.full((2, 1, 4, 4), math.nan)
+    with pytest.raises(TrainingError, match="values that are not finite, so it has no PSNR"):
+        evaluate(nn.Identity(), TensorDataset(images, torch.zeros(2, 1, 4, 4)), metric="psnr")
+
+
 @pytest.mark.rounding
 @pytest.mark.parametrize("loss", [None, "mse"])
 def test_a_training_on_images_keeps_the_best_psnr(loss, tmp_path):

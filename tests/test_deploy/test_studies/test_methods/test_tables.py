@@ -268,6 +268,13 @@ def test_a_network_slower_than_asked_for_does_not_win():
     assert [row[0] for row in timed.rows] == ["l1", "taylor", "uniform"]
 
 
+def test_where_every_network_is_slower_than_asked_for_the_study_says_so():
+    cells = [at_a_speed(name, seed, 0.95, 0.9) for name in ("uniform", "l1") for seed in (0, 1)]
+    (said,) = answers(results(*cells))
+    assert said.endswith(": no method is as fast as asked for; slower: uniform, l1.")
+    assert said.startswith("At 2x on ort, ")
+
+
 def test_a_lucky_seed_alone_is_not_what_others_are_compared_with():
     cells = [
         at_a_speed("l1", 0, 0.99, 0.5),
