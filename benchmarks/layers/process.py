@@ -63,7 +63,8 @@ class RunSessions(Protocol):
         """Compile and run `model` in `sessions` sessions, see `run_in_process`.
 
         Each session has `turns` turns of at most `most_calls` calls. `beside`, another model for the same inputs that
-        stays compiled between questions, takes as many turns in between: other load slows both alike.
+        stays compiled between questions, takes as many turns in between, so that other load slows both alike. It goes
+        first in even turns and second in odd ones, and each turn of both has as many calls as it makes in `budget_s`.
         """
 
 
@@ -107,7 +108,7 @@ def run_in_process(
     budget_s : float, default=2.0
         Or after this many seconds of calls, but not before two calls.
     total_s : float, default=20.0
-        No session or turn but the first starts after this many seconds: compiling may take long.
+        No session but the first starts after this many seconds, and no turn this long after the first of its session.
     turns : int, default=1
         Turns per session.
     beside : Path, optional

@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[5] = 5
+    version: Literal[6] = 6
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

@@ -32,10 +32,12 @@ __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
 _SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
 """The fastest session counts for each layer: other load on the machine only ever adds time."""
-_TURNS, _TURN_CALLS, _TURNS_S = 12, 2, 0.4
+_TURNS, _TURNS_S = 12, 0.4
 """Turns of a plan and of the dense network; the median ratio of their fastest calls counts."""
+_TURN_CALLS, _TURN_S = 50, 0.03
+"""Calls of a turn. The first ones after a switch find caches and threads as the other network left them."""
 _LANDING_TURNS, _LANDING_TURNS_S = 20, 1.6
-_FEWEST_RATIOS, _LANDING_S = 20, 10.0
+_FEWEST_RATIOS, _LANDING_S = 10, 10.0
 _KNOWN = 0.0025
 """Relative standard error that the median ratio must reach before a plan is judged by it."""
 _LONGEST_S = 20.0
@@ -123,12 +125,24 @@ class PlanTimer:
         return path
 
     def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
-        """Return the ratio of plan to dense network for each turn, and the dense network's fastest call."""
+        """Return the ratio of plan to dense network, and the dense network's fastest call.
+
+        Whichever goes first follows itself, and the other one a switch, which costs small networks a tenth of a call:
+        each ratio is the geometric mean over two turns, one in each order.
+        """
         ran = self._run(
-            path, profile=False, sessions=1, calls=_TURN_CALLS, total_s=total_s, turns=turns, beside=self.dense
+            path,
+            profile=False,
+            sessions=1,
+            calls=_TURN_CALLS,
+            budget_s=_TURN_S,
+            total_s=total_s,
+            turns=turns,
+            beside=self.dense,
         )
-        pairs = [(min(plan), min(dense)) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
-        return [plan / dense for plan, dense in pairs], float(min(dense for _, dense in pairs))
+        each = [min(plan) / min(dense) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
+        ratios = [sqrt(one * other) for one, other in zip(each[::2], each[1::2], strict=True)]
+        return ratios, float(min(map(min, ran.beside_ns)))
 
     def key(self, run: Run) -> TableKey:
         """Return the key of a table made of such runs."""
@@ -143,6 +157,7 @@ class PlanTimer:
         sessions: int,
         calls: int,
         total_s: float,
+        budget_s: float = _LONGEST_S,
         turns: int = 1,
         beside: Path | None = None,
     ) -> Ran:
@@ -153,7 +168,7 @@ class PlanTimer:
             self.feeds,
             sessions=sessions,
             most_calls=calls,
-            budget_s=_LONGEST_S,
+            budget_s=budget_s,
             total_s=total_s,
             turns=turns,
             beside=beside,

@@ -120,6 +120,8 @@ def test_sessions_end_by_calls_by_budget_and_by_time(conv_model, feeds):
     assert ask(25) == [4, 4, 4, 4]
     # Another model takes a turn before each.
     assert ask(1, turns=2, sessions=1, beside=str(conv_model)) == [10, 10, 10, 10]
+    # Both make as many calls as that one makes within the budget, and each goes first as often as the other.
+    assert ask(25, turns=6, sessions=1, total_ns=0, beside=str(conv_model)) == [4, 4, 4, 4]
     # A call that is longer than the budget is made twice all the same.
     assert ask(1000) == [2, 2, 2, 2]
     assert ask(1000, total_ns=1500) == [2]

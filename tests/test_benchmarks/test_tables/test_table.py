@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,36 @@ def test_a_machine_that_is_now_fast_and_now_slow_does_not_show(build, new_runtim
     table = build(new_runtime(slower=1.0))
     assert table.block == 8
     assert table.held_out.mape < 0.05
+
+
+def test_a_plan_is_judged_by_calls_that_a_switch_no_longer_slows(new_runtime, new_world, dense, space):
+    """The first calls after the other network take longer, a narrow plan by as much as a wide one."""
+
+    class Switching(new_runtime):
+        def run(self, backend, model, options, feeds, *, budget_s, **limits):
+            ran = super().run(backend, model, options, feeds, budget_s=budget_s, **limits)
+            fastest = min(map(min, ran.beside_ns))
+            n = max(2, min(limits["most_calls"], math.ceil(1e9 * budget_s / fastest)))
+
+            def slowed(turns, first):
+                lost = [0.3 * fastest * 0.5**place for place in range(n)]
+                return tuple(
+                    tuple(round(ns + (index % 2 == first) * late) for ns, late in zip(turn[:n], lost, strict=True))
+                    for index, turn in enumerate(turns)
+                )
+
+            return replace(ran, calls_ns=slowed(ran.calls_ns, 0), beside_ns=slowed(ran.beside_ns, 1))
+
+    runtime, counts = Switching(noise=0.0), {"a": 16, "b": 32}
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    with plan_timer(
+        spec, space, purpose="a test", seed=0, say=print, processes=runtime.processes, machine=new_world()
+    ) as timer:
+        share = timer.share(counts)
+        narrow, whole = (
+            300 + 0.9 * sum(runtime.layer_times(timer.narrower.model(each)).values()) for each in (counts, {})
+        )
+    assert share == pytest.approx(narrow / whole, rel=0.001)
 
 
 def test_a_table_is_refined_around_a_plan(build, new_runtime, new_world, dense, space):
