@@ -32,7 +32,7 @@ __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
 _SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
 """The fastest session counts for each layer: other load on the machine only ever adds time."""
-_TURNS, _TURNS_S = 12, 0.4
+_TURNS, _TURNS_S = 12, 0.3
 """Turns of a plan and of the dense network; the median ratio of their fastest calls counts."""
 _TURN_CALLS, _TURN_S = 50, 0.03
 """Calls of a turn. The first ones after a switch find caches and threads as the other network left them."""
