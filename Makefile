@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(if $(filter $(PYTHONS),$(FOUND)),,$(error $(WANTED)))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)$(if $(CHROMIUM),$(comma)browser)]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[$(EXTRAS)$(if $(CHROMIUM),$(comma)browser)]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
