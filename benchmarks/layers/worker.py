@@ -85,18 +85,15 @@ def run_sessions(
     begin = clock()
 
     beside = _made_ready(question, backend, options, feeds, {} if ready is None else ready, clock)
-    # The fastest of many calls is faster than that of few, so both models make as many.
-    calls = 0 if beside is None else min(question["most_calls"], -(-question["budget_ns"] // beside.call_ns))
+    fewest, most = 2, question["most_calls"]
+    if beside is not None:  # the fastest of many calls is faster than that of few, so both models make as many
+        fewest = most = max(fewest, min(most, -(-question["budget_ns"] // beside.call_ns)))
 
     def turn(call: Callable[[], object]) -> Array:
         durations: list[int] = []
         spent = 0
-        while len(durations) < max(2, calls) or (
-            beside is None and len(durations) < question["most_calls"] and spent < question["budget_ns"]
-        ):
-            start = clock()
-            call()
-            durations.append(max(1, clock() - start))
+        while len(durations) < fewest or (len(durations) < most and spent < question["budget_ns"]):
+            durations.append(_timed(call, clock))
             spent += durations[-1]
         return np.array(durations, np.int64)
 
@@ -149,13 +146,14 @@ def _made_ready(
         ready.clear()
         compiled = backend.compile(Path(path), options)
         call = compiled.bind(feeds)
-        durations = []
-        for _ in range(_WARM_UP):
-            start = clock()
-            call()
-            durations.append(max(1, clock() - start))
-        ready[path] = Ready(compiled, call, min(durations))
+        ready[path] = Ready(compiled, call, min(_timed(call, clock) for _ in range(_WARM_UP)))
     return ready[path]
+
+
+def _timed(call: Callable[[], object], clock: Callable[[], int]) -> int:
+    start = clock()
+    call()
+    return max(1, clock() - start)
 
 
 def main() -> None:

@@ -127,8 +127,8 @@ class PlanTimer:
     def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
         """Return the ratio of plan to dense network, and the dense network's fastest call.
 
-        Whichever goes first follows itself, and the other one a switch, which costs small networks a tenth of a call:
-        each ratio is the geometric mean over two turns, one in each order.
+        Whichever goes first follows itself; the other one follows a switch, which slows its first calls. Each ratio is
+        the geometric mean over two turns, one in each order.
         """
         ran = self._run(
             path,

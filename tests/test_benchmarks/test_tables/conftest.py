@@ -77,9 +77,15 @@ class SimulatedRuntime:
         self.rng = np.random.default_rng(seed)
         self.n_models = 0
 
-    def layer_times(self, model):
+    def widths(self, model):
         sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-        a, b = sizes["w0"][0], sizes["w2"][0]
+        return sizes["w0"][0], sizes["w2"][0]
+
+    def whole_ns(self, model):
+        return 300 + 0.9 * sum(self.layer_times(model).values())
+
+    def layer_times(self, model):
+        a, b = self.widths(model)
         blocks_a, blocks_b = -(-a // self.block), -(-b // self.block)
         return {
             "first": 2000 + 900 * blocks_a,
@@ -95,7 +101,7 @@ class SimulatedRuntime:
 
     def run(self, backend, model, options, feeds, *, sessions, most_calls, budget_s, total_s, turns=1, beside=None):
         self.n_models += 1
-        times = self.layer_times(onnx.load(model))
+        times, whole_ns = self.layer_times(onnx.load(model)), self.whole_ns(onnx.load(model))
         fused = {"first": ("first", "relu"), "reorder": (), "fc": ("reshape", "fc")}
         layers = []
         for _ in range(sessions):
@@ -109,8 +115,8 @@ class SimulatedRuntime:
             )
         slow = [1 + self.slower * self.rng.integers(2) for _ in range(sessions * turns)]
         return Ran(
-            calls_ns=tuple(self.calls(times, most_calls, slowed) for slowed in slow),
-            beside_ns=tuple(self.calls(self.layer_times(onnx.load(beside)), most_calls, slowed) for slowed in slow)
+            calls_ns=tuple(self.calls(whole_ns, most_calls, slowed) for slowed in slow),
+            beside_ns=tuple(self.calls(self.whole_ns(onnx.load(beside)), most_calls, slowed) for slowed in slow)
             if beside
             else (),
             layers=tuple(layers) if options.profile else (),
@@ -118,9 +124,9 @@ class SimulatedRuntime:
             backend_version=self.version,
         )
 
-    def calls(self, times, n, slowed):
+    def calls(self, whole_ns, n, slowed):
         luck = slowed * (1 + self.noise * np.abs(self.rng.standard_normal(n)))
-        return tuple(np.round((300 + 0.9 * sum(times.values())) * luck).astype(int).tolist())
+        return tuple(np.round(whole_ns * luck).astype(int).tolist())
 
 
 @pytest.fixture

@@ -39,6 +39,22 @@ def build(dense, space, new_world):
     return make
 
 
+@pytest.fixture
+def timing(dense, space, new_world):
+    def start(runtime):
+        return plan_timer(
+            SubjectSpec(model=dense, backend="ort", options=CompileOptions()),
+            space,
+            purpose="a test",
+            seed=0,
+            say=print,
+            processes=runtime.processes,
+            machine=new_world(),
+        )
+
+    return start
+
+
 @pytest.mark.parametrize("block", [4, 8, 16])
 def test_the_block_is_found_and_new_plans_are_predicted(build, new_runtime, dense, space, block):
     runtime = new_runtime(block=block)
@@ -49,7 +65,7 @@ def test_the_block_is_found_and_new_plans_are_predicted(build, new_runtime, dens
     narrower, rng = Narrower(dense, space), random.Random(7)
     for _ in range(10):
         counts = draw(space, rng, block=block, least=0.3, most=1.0)
-        true = 300 + 0.9 * sum(runtime.layer_times(narrower.model(counts)).values())
+        true = runtime.whole_ns(narrower.model(counts))
         assert math.isclose(table.predict_ns(counts), true, rel_tol=0.06)
 
 
@@ -59,8 +75,7 @@ def test_plans_that_run_in_other_kernels_are_predicted(build, new_runtime, dense
     class OneByOne(new_runtime):
         def layer_times(self, model):
             times = super().layer_times(model)
-            sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-            a, b = sizes["w0"][0], sizes["w2"][0]
+            a, b = self.widths(model)
             if a % 4:
                 times |= {"depthwise": 500 + 400 * a, "second": times["second"] + 10 * a * b}
             return times
@@ -71,7 +86,7 @@ def test_plans_that_run_in_other_kernels_are_predicted(build, new_runtime, dense
     assert table.held_out.worst < 0.2
     narrower = Narrower(dense, space)
     for counts in ({"a": 1, "b": 8}, {"a": 5, "b": 32}, {"a": 7, "b": 3}, {"a": 39, "b": 64}):
-        true = 300 + 0.9 * sum(runtime.layer_times(narrower.model(counts)).values())
+        true = runtime.whole_ns(narrower.model(counts))
         assert math.isclose(table.predict_ns(counts), true, rel_tol=0.25)
 
 
@@ -81,8 +96,7 @@ def test_a_kernel_that_takes_two_blocks_at_a_time_is_found(build, new_runtime, d
     class InPairs(new_runtime):
         def layer_times(self, model):
             times = super().layer_times(model)
-            sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-            a, b = sizes["w0"][0], sizes["w2"][0]
+            a, b = self.widths(model)
             if a % 16:
                 times |= {"depthwise": 500 + 800 * a / 8, "second": times["second"] + 400 * a * b / 64}
             return times
@@ -92,7 +106,7 @@ def test_a_kernel_that_takes_two_blocks_at_a_time_is_found(build, new_runtime, d
     assert table.held_out.mape < 0.04
     narrower = Narrower(dense, space)
     for counts in ({"a": 24, "b": 48}, {"a": 56, "b": 64}, {"a": 32, "b": 64}, {"a": 8, "b": 96}):
-        true = 300 + 0.9 * sum(runtime.layer_times(narrower.model(counts)).values())
+        true = runtime.whole_ns(narrower.model(counts))
         assert math.isclose(table.predict_ns(counts), true, rel_tol=0.1)
 
 
@@ -174,7 +188,7 @@ def test_a_machine_that_is_now_fast_and_now_slow_does_not_show(build, new_runtim
     assert table.held_out.mape < 0.05
 
 
-def test_a_plan_is_judged_by_calls_that_a_switch_no_longer_slows(new_runtime, new_world, dense, space):
+def test_a_plan_is_judged_by_calls_that_a_switch_no_longer_slows(timing, new_runtime):
     """The first calls after the other network take longer, a narrow plan by as much as a wide one."""
 
     class Switching(new_runtime):
@@ -193,34 +207,25 @@ def test_a_plan_is_judged_by_calls_that_a_switch_no_longer_slows(new_runtime, ne
             return replace(ran, calls_ns=slowed(ran.calls_ns, 0), beside_ns=slowed(ran.beside_ns, 1))
 
     runtime, counts = Switching(noise=0.0), {"a": 16, "b": 32}
-    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
-    with plan_timer(
-        spec, space, purpose="a test", seed=0, say=print, processes=runtime.processes, machine=new_world()
-    ) as timer:
+    with timing(runtime) as timer:
         share = timer.share(counts)
-        narrow, whole = (
-            300 + 0.9 * sum(runtime.layer_times(timer.narrower.model(each)).values()) for each in (counts, {})
-        )
+        narrow, whole = (runtime.whole_ns(timer.narrower.model(each)) for each in (counts, {}))
     assert share == pytest.approx(narrow / whole, rel=0.001)
 
 
-def test_a_table_is_refined_around_a_plan(build, new_runtime, new_world, dense, space):
+def test_a_table_is_refined_around_a_plan(build, timing, new_runtime):
     """A layer that takes longer than blocks say around one plan is predicted there after that plan was measured."""
 
     class Odd(new_runtime):
         def layer_times(self, model):
             times = super().layer_times(model)
-            sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-            odd = 24 <= sizes["w0"][0] <= 40
+            odd = 24 <= self.widths(model)[0] <= 40
             return {**times, "second": times["second"] * (1.3 if odd else 1.0)}
 
     runtime = Odd()
     table = build(runtime)
     counts = {"a": 32, "b": 64}
-    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
-    with plan_timer(
-        spec, space, purpose="a test", seed=0, say=print, processes=runtime.processes, machine=new_world()
-    ) as timer:
+    with timing(runtime) as timer:
         share = timer.share(counts)
         refined = refine_table(table, timer, counts, share=share)
     true = share * refined.measured_dense_ns
@@ -232,7 +237,7 @@ def test_a_table_is_refined_around_a_plan(build, new_runtime, new_world, dense, 
     assert [plan.counts for plan in refined.plans if not plan.near] == [plan.counts for plan in table.plans]
 
 
-def test_plans_with_weights_too_large_for_a_file_are_measured(new_runtime, new_world, dense, space, monkeypatch):
+def test_plans_with_weights_too_large_for_a_file_are_measured(timing, new_runtime, monkeypatch):
     bytes_apart = []
 
     class Watched(new_runtime):
@@ -243,11 +248,7 @@ def test_plans_with_weights_too_large_for_a_file_are_measured(new_runtime, new_w
             return super().run(backend, model, options, feeds, **limits)
 
     monkeypatch.setattr("benchmarks.subject.model_writer.EMBEDDED_LIMIT_BYTES", 10_000)
-    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
-    processes = Watched().processes
-    with plan_timer(
-        spec, space, purpose="a test", seed=0, say=print, processes=processes, machine=new_world()
-    ) as timer:
+    with timing(Watched()) as timer:
         assert [timer({"a": a}).counts for a in (64, 32, 64)] == [{"a": a, "b": 96} for a in (64, 32, 64)]
     whole, narrow = bytes_apart[0], bytes_apart[2]
     assert bytes_apart == [whole, whole, narrow, narrow, whole, whole]
