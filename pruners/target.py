@@ -107,6 +107,9 @@ class Constraints:
         their units, ``0 <= least <= most <= 1``. A maximum below 1 prunes them whatever the target. If several
         patterns match a group, the last one decides; ``exclude`` overrides it. Residual blocks that contain such a
         layer are not removed.
+    ranges : Mapping of str to (int, int)
+        For each name of a group the minimum and maximum number of units that it keeps, or the nearest legal number;
+        groups that stay whole are not affected. Unlike ``bounds``, this spares no residual block.
     max_units_per_step : int, optional
         Maximum number of units in one removal, over the whole network. A method that removes in steps takes more
         steps; one that removes once refuses a target that it cannot reach this way.
@@ -137,6 +140,7 @@ class Constraints:
     exclude: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     max_units_per_step: int | None = None
     max_fraction_per_step: float | None = None
     exact_only: bool = False

@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[6] = 6
+    version: Literal[7] = 7
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
-from statistics import median
+from statistics import mean, stdev
+from typing import NamedTuple
 
+import numpy as np
 import onnx
 
 from backends import modelfile
@@ -17,7 +19,6 @@ from backends.base import Array
 from benchmarks.layers.process import Processes, Ran, RunSessions
 from benchmarks.machine.machine import Machine
 from benchmarks.machine.noise_floor import fingerprint
-from benchmarks.stats.summary import robust_deviation
 from benchmarks.subject.given import call_inputs
 from benchmarks.subject.inputs import InputSizes, ModelSpecs, resolve_sizes
 from benchmarks.subject.model_writer import write_model
@@ -33,17 +34,24 @@ __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 _SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
 """The fastest session counts for each layer: other load on the machine only ever adds time."""
 _TURNS, _TURNS_S = 12, 0.3
-"""Turns of a plan and of the dense network; the median ratio of their fastest calls counts."""
+"""Turns of a plan and of the dense network."""
 _TURN_CALLS, _TURN_S = 50, 0.03
 """Calls of a turn. The first ones after a switch find caches and threads as the other network left them."""
-_LANDING_TURNS, _LANDING_TURNS_S = 20, 1.6
-_FEWEST_RATIOS, _LANDING_S = 10, 10.0
-_KNOWN = 0.0025
-"""Relative standard error that the median ratio must reach before a plan is judged by it."""
+_LANDING_TURNS, _LANDING_TURNS_S, _LANDING_S = 4, 0.4, 10.0
+"""A session is off by a percent where layers are small, however long it runs, so many short ones judge a plan."""
+_PARTS, _KNOWN = 4, 0.003
+"""Parts of the sessions whose shares tell the error of the whole, and the relative standard error to reach."""
 _LONGEST_S = 20.0
 
 
 Say = Callable[[str], None]
+
+
+class _Turns(NamedTuple):
+    """Fastest call of each turn, in nanoseconds: of a plan, and of the dense network in turn with it."""
+
+    plan_ns: tuple[int, ...]
+    dense_ns: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,41 +103,37 @@ class PlanTimer:
         profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS, total_s=_SESSIONS_S)
         sums = [anchor_times(layers, anchors) for layers in profiled.layers]
         names = dict.fromkeys(name for times in sums for name in times)
-        ratios, dense_ns = self._in_turn(path, turns=_TURNS, total_s=_TURNS_S)
+        turns = self._in_turn(path, turns=_TURNS, total_s=_TURNS_S)
         return Run(
             counts=self.narrower.space.complete(counts),
             layers_ns={name: min(times.get(name, 0.0) for times in sums) for name in names},
-            share=median(ratios),
-            dense_ns=dense_ns,
+            share=_share([turns]),
+            dense_ns=float(min(turns.dense_ns)),
             backend_version=profiled.backend_version,
         )
 
     def share(self, counts: Mapping[str, int]) -> float:
         """Return the time of a plan as a share of the dense network's, both measured in turn, unprofiled.
 
-        Measures until the median ratio is known to a quarter of a percent, or for `_LANDING_S` seconds.
+        Measures in several sessions until the share is known to 0.3 %, or for `_LANDING_S` seconds.
         """
         return self.share_of(self._file(self.narrower.model(counts)))
 
     def share_of(self, path: Path) -> float:
         """Return the time share of another ONNX file with the same inputs, measured as in `share`."""
         begin = self.now_s()
-        ratios: list[float] = []
-        while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
-            ratios += self._in_turn(path, turns=_LANDING_TURNS, total_s=_LANDING_TURNS_S)[0]
-        return median(ratios)
+        sessions: list[_Turns] = []
+        while len(sessions) < _PARTS or (_error(sessions) > _KNOWN and self.now_s() - begin < _LANDING_S):
+            sessions.append(self._in_turn(path, turns=_LANDING_TURNS, total_s=_LANDING_TURNS_S))
+        return _share(sessions)
 
     def _file(self, model: onnx.ModelProto) -> Path:
         path = self.folder / "plan.onnx"
         write_model(model, path)
         return path
 
-    def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
-        """Return the ratio of plan to dense network, and the dense network's fastest call.
-
-        Whichever goes first follows itself; the other one follows a switch, which slows its first calls. Each ratio is
-        the geometric mean over two turns, one in each order.
-        """
+    def _in_turn(self, path: Path, *, turns: int, total_s: float) -> _Turns:
+        """Run a session in which the file and the dense network take turns."""
         ran = self._run(
             path,
             profile=False,
@@ -140,9 +144,7 @@ class PlanTimer:
             turns=turns,
             beside=self.dense,
         )
-        each = [min(plan) / min(dense) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
-        ratios = [sqrt(one * other) for one, other in zip(each[::2], each[1::2], strict=True)]
-        return ratios, float(min(map(min, ran.beside_ns)))
+        return _Turns(tuple(map(min, ran.calls_ns)), tuple(map(min, ran.beside_ns)))
 
     def key(self, run: Run) -> TableKey:
         """Return the key of a table made of such runs."""
@@ -241,6 +243,18 @@ def plan_timer(
         )
 
 
-def _error(ratios: Sequence[float]) -> float:
-    """Return the relative standard error of the median, for values that are normal except for outliers."""
-    return 1.2533 * robust_deviation(ratios) / median(ratios) / sqrt(len(ratios))
+def _share(sessions: Sequence[_Turns]) -> float:
+    """Return the time of the plan as a share of the dense network's: the ratio of the lower quartiles of their turns.
+
+    Other load on the machine only ever adds time, and more to one network than to the other. The faster turns are those
+    that it disturbs least.
+    """
+    plan = [ns for turns in sessions for ns in turns.plan_ns]
+    dense = [ns for turns in sessions for ns in turns.dense_ns]
+    return float(np.quantile(plan, 0.25) / np.quantile(dense, 0.25))
+
+
+def _error(sessions: Sequence[_Turns]) -> float:
+    """Return the relative standard error of the share, from parts of the sessions."""
+    parts = [_share(sessions[part::_PARTS]) for part in range(_PARTS)]
+    return stdev(parts) / mean(parts) / sqrt(_PARTS)

@@ -10,15 +10,26 @@ from typing import NamedTuple, TypeAlias
 from deploy.bundles.pruning import SpeedLanding
 from pruners.base import PruningMethod
 from pruners.decide.choices import Choices, choices_of
+from pruners.decide.exact.plan import exact_counts
 from pruners.decide.goal import goal_of
 from pruners.decide.latency import LatencyModel
-from pruners.errors import TargetError
+from pruners.errors import NothingToPruneError, TargetError
 from pruners.graph import trace
 from pruners.surgery import policy_of
 from pruners.target import Target
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["Counts", "Round", "SpeedTable", "counts_of", "importance_of", "landed", "measured", "prune_to_speed"]
+__all__ = [
+    "Counts",
+    "Round",
+    "SpeedTable",
+    "counts_of",
+    "importance_of",
+    "kept_share_scores",
+    "landed",
+    "measured",
+    "prune_to_speed",
+]
 
 _CORRECTIONS = 2
 _SURE = 1.25
@@ -49,7 +60,7 @@ class SpeedTable:
         ``share(counts)`` measures the time of a plan as a share of the dense network's.
     refine : callable
         ``refine(counts, share)`` measures that plan by layer, and others around it, and returns the table fitted to all
-        of them.
+        of them. If `share` is None, a quick measurement stands in for it, and a resumed run gets the same table again.
     """
 
     model: LatencyModel
@@ -58,7 +69,7 @@ class SpeedTable:
     tolerance: float
     threads: int
     share: Callable[[Counts], float]
-    refine: Callable[[Counts, float], SpeedTable]
+    refine: Callable[[Counts, float | None], SpeedTable]
 
     def predicted(self, counts: Counts) -> float:
         """Return the predicted time of a plan as a share of the dense network's."""
@@ -77,11 +88,13 @@ class Round(NamedTuple):
 def prune_to_speed(
     method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
-    """Prune, measure, and refine the tables around the plan, until the measured times meet the requested ones.
+    """Refine the tables near the requested speed, prune, measure, and correct until the measured times meet it.
 
-    Two corrections at most. A speed slightly out of reach by the table is refused only once the smallest network has
-    been measured, which few plans of a table are close to. If all plans are off, one that is faster than requested is
-    preferred to one that is slower.
+    Before the first pruning, plans around one of the requested speed are measured: the random ones of a table are few
+    there. A speed slightly out of reach by the table is refused only once the smallest network has been measured.
+    A correction, of two at most, refines the tables around the plan and prunes again, if possible near the closest
+    plan so far: what the tables get wrong is about the same there. If all plans are off, one that is faster than
+    requested is preferred to one that is slower.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
     Parameters
@@ -103,17 +116,10 @@ def prune_to_speed(
     TargetError
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
-    tables = _with_smallest(task, tables)
-    shares = [table.asked for table in tables]
+    tables = _near_speed(task, tables)
     rounds: list[Round] = []
+    pruned = method.prune(replace(task, target=_asked(tables)))
     while True:
-        try:
-            first = not rounds  # a corrected target is a separate pruning: nothing to resume
-            pruned = method.prune(replace(task, target=_target(tables, shares), keeper=task.keeper if first else None))
-        except TargetError:
-            if not rounds:
-                raise
-            break  # the known plans are as close as it gets
         counts = counts_of(pruned, tables[0].model)
         if any(counts == one.counts for one in rounds):  # there is nothing between the known plans
             break
@@ -121,24 +127,67 @@ def prune_to_speed(
         if method.trains or _off(rounds[-1], tables)[0] == 0 or len(rounds) > _CORRECTIONS:
             break
         tables = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
-        shares = [
-            table.asked * table.predicted(counts) / share
-            for table, share in zip(tables, rounds[-1].measured, strict=True)
-        ]
+        try:
+            pruned = _corrected(method, task, tables, rounds)
+        except TargetError:
+            break  # the known plans are as close as it gets
     return landed(task, tables, rounds)
 
 
-def _with_smallest(task: PruningTask, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
-    """Refine each table around the smallest legal network if that is predicted to miss its speed by little."""
+def _near_speed(task: PruningTask, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
+    """Refine the tables around a plan of the requested speed, for any method: one that keeps the most units.
+
+    Around the smallest legal network first where that is predicted to miss the speed by little.
+    """
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
-    choices, _ = goal_of(_target(tables, [table.asked for table in tables]), task.constraints, graph)
+    choices, _ = goal_of(_asked(tables), task.constraints, graph)
     floor = choices.floor
-    return [
-        table.refine(floor, table.share(floor))
-        if table.asked < table.predicted(floor) <= _SURE * table.asked
-        else table
+    tables = [
+        table.refine(floor, None) if table.asked < table.predicted(floor) <= _SURE * table.asked else table
         for table in tables
     ]
+    choices, budget = goal_of(_asked(tables), task.constraints, graph)
+    if not budget.met(choices.floor):
+        return tables  # the method says so, or removes residual blocks
+    counts = exact_counts(choices, kept_share_scores(choices), budget)
+    return [table.refine(counts, None) for table in tables]
+
+
+def _corrected(
+    method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable], rounds: Sequence[Round]
+) -> Pruned:
+    """Prune again, for times corrected by how far off a measured plan is predicted.
+
+    By the closest plan, and within a channel block of it in every group, if such a plan is predicted to meet the times
+    and is not one of the known ones; otherwise by the last plan, anywhere.
+    """
+
+    def shares(one: Round) -> list[float]:
+        return [
+            table.asked * table.predicted(one.counts) / share for table, share in zip(tables, one.measured, strict=True)
+        ]
+
+    # A corrected target is a separate pruning: nothing to resume.
+    anywhere = replace(task, target=_target(tables, shares(rounds[-1])), keeper=None)
+    closest = min(rounds, key=lambda one: _off(one, tables))
+    wanted, ranges = shares(closest), _block_around(closest.counts, [table.model for table in tables])
+    nearby = replace(anywhere, target=_target(tables, wanted), constraints=replace(task.constraints, ranges=ranges))
+    try:
+        near = method.prune(nearby)
+    except (TargetError, NothingToPruneError):
+        return method.prune(anywhere)
+    counts = counts_of(near, tables[0].model)
+    short = min(share - table.predicted(counts) - table.tolerance for table, share in zip(tables, wanted, strict=True))
+    known = any(counts == one.counts for one in rounds)
+    return method.prune(anywhere) if known or short > 0 else near
+
+
+def _block_around(counts: Counts, models: Sequence[LatencyModel]) -> dict[str, tuple[int, int]]:
+    """Return for each group that a plan keeps the counts up to a channel block away, the largest of all models."""
+    steps = [model.block_units() for model in models]
+    full = {name: counts.get(name, size) for name, size in models[0].sizes.items() if name not in models[0].blocks}
+    around = {name: max(each[name] for each in steps) for name in full}
+    return {name: (count - around[name], count + around[name]) for name, count in full.items() if count}
 
 
 def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:
@@ -212,6 +261,10 @@ def landed(
     return best.pruned, landings
 
 
+def _asked(tables: Sequence[SpeedTable]) -> Target:
+    return _target(tables, [table.asked for table in tables])
+
+
 def _target(tables: Sequence[SpeedTable], shares: Sequence[float]) -> Target:
     first, *also = (
         Target(kept_fraction=min(share * table.dense_ns / table.model.time_ns(), 0.999), table=table.model)
@@ -239,6 +292,15 @@ def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -
         if all(model.time_ns(uniform) <= limit for model, limit in zip(models, limits, strict=True)):
             return uniform
     return None
+
+
+def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
+    """Return scores of units whose sum is `importance_of` up to a factor; the first units of a group count most."""
+    whole = choices.whole
+    return {
+        name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
+        for name in choices.movable
+    }
 
 
 def importance_of(choices: Choices, counts: Counts) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -109,8 +111,21 @@ def measure_tables(
         table_of(spec, space, seed=recipe.seed, progress=progress, say=say).save(folder / _file(index))
 
 
-def read_tables(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> tuple[SpeedTable, ...]:
+def read_tables(
+    recipe: Recipe, folder: Path, say: Callable[[str], None], *, learned: Path | None = None
+) -> tuple[SpeedTable, ...]:
     """Read the tables that `measure_tables` left in `folder`, one for each of the recipe's targets.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its targets are speeds.
+    folder : Path
+        Folder of the tables.
+    say : callable
+        Receives one short line per step.
+    learned : Path, optional
+        Folder for what they learn before the first pruning.
 
     Raises
     ------
@@ -133,6 +148,7 @@ def read_tables(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> tup
                 tolerance=tolerance,
                 seed=recipe.seed,
                 say=say,
+                kept=None if learned is None else learned / _file(index),
             )
         )
     return tuple(tables)
@@ -147,6 +163,7 @@ def speed_table(
     tolerance: float,
     seed: int,
     say: Callable[[str], None],
+    kept: Path | None = None,
 ) -> SpeedTable:
     """Return a latency table together with ways to measure plans of its network and to refine it.
 
@@ -160,6 +177,8 @@ def speed_table(
         Seed of inputs, and of the plans measured around another one.
     say : callable
         Receives one short line per step.
+    kept : Path, optional
+        Path of a file next to which tables refined without a measured share are kept, one for each plan.
     """
 
     def timing() -> AbstractContextManager[PlanTimer]:
@@ -181,10 +200,17 @@ def speed_table(
                 shares.append(timer.share(counts))
         return median(shares)
 
-    def refine(counts: Counts, share: float) -> SpeedTable:
-        with timing() as timer:
-            refined = refine_table(table, timer, counts, share=share, seed=seed, say=say)
-        return speed_table(refined, spec, space, asked=asked, tolerance=tolerance, seed=seed, say=say)
+    def refine(counts: Counts, share: float | None) -> SpeedTable:
+        file = None if kept is None or share is not None else _learned_file(kept, counts)
+        if file is not None and file.is_file():
+            refined = LatencyTable.load(file)
+        else:
+            with timing() as timer:
+                refined = refine_table(table, timer, counts, share=share, seed=seed, say=say)
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                refined.save(file)
+        return speed_table(refined, spec, space, asked=asked, tolerance=tolerance, seed=seed, say=say, kept=kept)
 
     return SpeedTable(
         model=latency_model(table),
@@ -195,6 +221,11 @@ def speed_table(
         share=share_of,
         refine=refine,
     )
+
+
+def _learned_file(kept: Path, counts: Counts) -> Path:
+    plan = hashlib.sha256(json.dumps(dict(counts), sort_keys=True).encode()).hexdigest()[:8]
+    return kept.with_stem(f"{kept.stem}-near-{plan}")
 
 
 def _file(index: int) -> str:

@@ -189,7 +189,11 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
         table_folder = folder / "table"
         measure_dense(context, table_folder, model)
     with context.progress.bar(f"prune by {section.method}") as bar:
-        tables = () if table_folder is None else read_tables(recipe, table_folder, bar.note)
+        tables = (
+            ()
+            if table_folder is None
+            else read_tables(recipe, table_folder, bar.note, learned=removals_folder(context, folder))
+        )
         task = PruningTask(
             model=model,
             example_inputs=inputs,

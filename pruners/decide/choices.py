@@ -101,7 +101,8 @@ def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choi
     (never less than the group itself requires) and, in channels of every layer that makes them, a multiple of
     ``multiple_of``. A group with fewer channels than the multiple, or whose units have unequal numbers of channels,
     therefore has no aligned count and stays whole. ``bounds`` then keep only the counts between
-    ``ceil(least * n_units)`` and ``floor(most * n_units)``; if ``most`` is 1, the whole group stays legal.
+    ``ceil(least * n_units)`` and ``floor(most * n_units)``; if ``most`` is 1, the whole group stays legal. ``ranges``
+    then keep only the counts within them, or else the nearest one.
     Groups of one unit are not listed, nor, with ``exact_only``, groups whose removal differs from masking.
 
     Raises
@@ -133,6 +134,8 @@ def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choi
         if group.name in bounds:
             pattern, (least, most) = bounds[group.name]
             counts = _within(group, counts, pattern, least, most, constraints.multiple_of)
+        if group.name in constraints.ranges:
+            counts = _nearest_within(counts, *constraints.ranges[group.name])
         legal[group.name] = counts
         if counts[-1] != group.n_units:
             forced[group.name] = group.n_units
@@ -179,6 +182,11 @@ def _within(
             f"its legal counts under multiple_of={multiple_of} and the floors are {listed(counts)}; widen the bounds"
         )
     return inside
+
+
+def _nearest_within(counts: tuple[int, ...], least: int, most: int) -> tuple[int, ...]:
+    apart = [max(least - count, count - most, 0) for count in counts]
+    return tuple(count for count, off in zip(counts, apart, strict=True) if off == min(apart))
 
 
 def _aligned_step(group: ChannelGroup, multiple_of: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import gcd
 
 __all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
 
@@ -93,6 +94,13 @@ class LatencyModel:
             for name in names:
                 shared.setdefault(name, set()).update(names)
         return {name: frozenset(names - {name}) for name, names in shared.items()}
+
+    def block_units(self) -> dict[str, int]:
+        """Return for each group how many units make whole channel blocks, where a unit has the fewest channels."""
+        widths: dict[str, int] = {}
+        for factor in (factor for term in self.terms for factor in term.factors):
+            widths[factor.group] = min(factor.width, widths.get(factor.group, factor.width))
+        return {name: self.block // gcd(self.block, widths.get(name, 1)) for name in self.sizes}
 
     def time_ns(self, counts: Mapping[str, int] | None = None) -> float:
         """Return the latency of one call in nanoseconds; groups not named are whole."""

@@ -116,7 +116,15 @@ class WeightMethod(PruningMethod):
 def _require_free(constraints: Constraints) -> None:
     """Check that the given constraints are meaningful for single weights."""
     default = Constraints()
-    for name in ("multiple_of", "min_units", "min_fraction", "bounds", "max_units_per_step", "max_fraction_per_step"):
+    for name in (
+        "multiple_of",
+        "min_units",
+        "min_fraction",
+        "bounds",
+        "ranges",
+        "max_units_per_step",
+        "max_fraction_per_step",
+    ):
         if getattr(constraints, name) != getattr(default, name):
             raise TargetError(
                 f"{name} constrains channels; a method that sets single weights to zero takes exclude only"

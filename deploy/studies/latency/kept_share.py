@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from math import sqrt
 from typing import TYPE_CHECKING, ClassVar
 
+from deploy.run.speed import kept_share_scores
 from pruners.base import Method, Outcome, plan_facts, plan_of
 from pruners.decide.exact.plan import exact_plan
 from pruners.decide.goal import goal_of
@@ -29,12 +29,8 @@ class KeptShare(Method):
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         choices, budget = goal_of(task.target, task.constraints, graph)
-        whole, begin = choices.whole, time.monotonic()
-        scores = {
-            name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
-            for name in choices.movable
-        }
-        counts, _, gap = exact_plan(choices, scores, budget)
+        begin = time.monotonic()
+        counts, _, gap = exact_plan(choices, kept_share_scores(choices), budget)
         seconds = time.monotonic() - begin
         plan = plan_of(self, graph, {name: tuple(range(count)) for name, count in counts.items()})
         return Outcome(plan=plan, history=({**plan_facts(graph, counts, plan), "gap": gap, "seconds": seconds},))

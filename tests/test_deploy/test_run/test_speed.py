@@ -60,7 +60,7 @@ def task():
 
 def table_of(model, share, *, refine=None, **changes):
     def scaled(counts, measured):
-        """Return the table as it would be if all plans were as far off as this one."""
+        """Return the table as it would be if all plans were as far off as this one; nothing is learned by default."""
         return table if refine is None else replace(table, **refine(counts, measured))
 
     facts = {"asked": 0.5, "tolerance": 0.02, "threads": 1, "dense_ns": model.time_ns()}
@@ -117,11 +117,11 @@ def test_a_refined_table_decides_the_next_plan(task):
 
     def refine(counts, share):
         learned.append(share)
-        return {"model": replace(model, base_ns=model.base_ns + 0.15 * model.time_ns())}
+        return {"model": replace(model, base_ns=model.base_ns + 0.15 * model.time_ns())} if share else {}
 
     table, shares = measured_as(model, lambda share: 0.15 + 0.85 * share, refine=refine)
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
-    assert learned == shares[:1]
+    assert learned == [None, *shares[:1]]
     assert len(landing.measured) == 2
     assert landing.kept_round == 1
 
@@ -159,6 +159,64 @@ def test_a_correction_out_of_reach_keeps_what_there_is(task):
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert landing.measured == (0.95,)
     assert not landing.met
+
+
+def test_a_table_is_refined_near_the_speed_before_anything_is_pruned(task):
+    """It is 10 % off there, and right about the dense network; what it learns before pruning needs no correction."""
+    model, learned = task[1], []
+
+    def refine(counts, share):
+        learned.append((model.time_ns(counts) / model.time_ns(), share))
+        return {"model": replace(model, base_ns=model.base_ns + 0.1 * model.time_ns()), "dense_ns": model.time_ns()}
+
+    table, shares = measured_as(model, lambda share: share + 0.1, refine=refine, tolerance=0.011)
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    assert learned == [(pytest.approx(0.5, abs=0.01), None)]
+    assert len(shares) == 1
+    assert landing.met
+
+
+class Restless:
+    """Leave one group nearly whole, each time another one, as far as the ranges allow."""
+
+    trains = ""
+
+    def __init__(self, groups):
+        self.groups, self.calls = list(groups), 0
+
+    def prune(self, task):
+        self.calls += 1
+        wide = {self.groups[self.calls % 2]: (56, 64)} | task.constraints.ranges
+        return create("uniform").prune(replace(task, constraints=replace(task.constraints, ranges=wide)))
+
+
+@pytest.fixture
+def corrected(task):
+    """Prune by blocks of 8 channels; return how far the second plan is from the first, measured at `first`."""
+    model = replace(task[1], block=8, terms=tuple(replace(term, ns=8.0) for term in task[1].terms))
+    given = replace(task[0], constraints=Constraints(multiple_of=8))
+
+    def apart(method, first):
+        plans, shares = [], iter([first, 0.7])
+
+        def share(counts):
+            plans.append({**model.sizes, **counts})
+            return next(shares)
+
+        prune_to_speed(method(model.sizes), given, [table_of(model, share, asked=0.7, tolerance=0.06)])
+        return max(abs(plans[1][name] - plans[0][name]) for name in model.sizes)
+
+    return apart
+
+
+@pytest.mark.parametrize("first", [0.8, 0.6])
+def test_a_corrected_plan_is_near_the_one_that_was_measured(corrected, first):
+    """What the table gets wrong is about the same there."""
+    assert 0 < corrected(Restless, first) <= 8
+
+
+def test_a_correction_goes_as_far_as_it_takes(corrected):
+    assert corrected(lambda _: create("uniform"), 0.95) > 8
 
 
 def test_several_speeds_are_met_together(task):
@@ -234,7 +292,7 @@ def test_a_speed_is_refused_by_what_the_smallest_network_takes(task):
     table, shares = measured_as(model, lambda share: share - 0.1, refine=refine)
     least = replace(task[0], constraints=Constraints(min_units=32))
     _, (landing,) = prune_to_speed(create("uniform"), least, [table])
-    assert learned[0] == (dict.fromkeys(learned[0][0], 32), shares[0])
+    assert learned[0] == (dict.fromkeys(learned[0][0], 32), None)
     assert landing.met
     hopeless, shares = measured_as(model, lambda share: share, asked=0.3)
     with pytest.raises(TargetError, match="between 1x and"):

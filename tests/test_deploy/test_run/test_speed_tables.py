@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -108,3 +109,24 @@ def test_a_latency_is_compared_with_a_typical_dense_call(tmp_path):
         assert table.asked == pytest.approx(share)
     with pytest.raises(TargetError, match=r"the dense network takes 10 ms on ort: 10 ms are met without pruning"):
         read_tables(recipe_of(tmp_path, {"latency_ms": 10}), tmp_path, print)
+
+
+def test_what_is_learned_before_pruning_is_measured_once(tmp_path, monkeypatch):
+    """A run that is killed while it prunes goes on with the tables it began with; a landed plan is always measured."""
+    write_table(tmp_path, [10, 10])
+    asked = []
+
+    def refined(table, timer, counts, *, share, **_):
+        asked.append((dict(counts), share))
+        return table.model_copy(update={"base_ns": table.base_ns + len(asked)})
+
+    monkeypatch.setattr(speed_tables, "plan_timer", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(speed_tables, "refine_table", refined)
+    for _ in range(2):
+        (table,) = read_tables(recipe_of(tmp_path, {"speed_up": 2}), tmp_path, print, learned=tmp_path / "learned")
+        bases = [table.refine({"a": count}, None).model.base_ns for count in (4, 6, 4)]
+        assert bases == [2.0, 3.0, 2.0]
+    assert asked == [({"a": 4}, None), ({"a": 6}, None)]
+    assert [table.refine({"a": 4}, 0.5).model.base_ns for _ in range(2)] == [4.0, 5.0]
+    (table,) = read_tables(recipe_of(tmp_path, {"speed_up": 2}), tmp_path, print)
+    assert table.refine({"a": 4}, None).model.base_ns == 6.0

@@ -205,6 +205,17 @@ def test_what_must_go_goes_first_and_takes_several_removals():
     assert decide("greedy", left, scores, units_left(choices, 20), max_removed=4) == {"a": 4, "b": 4, "c": 8}
 
 
+@pytest.mark.parametrize(
+    ("given", "legal", "forced"),
+    [((5, 11), (8,), {"a": 20}), ((8, 20), (8, 16, 20), {}), ((9, 11), (8,), {"a": 20}), ((40, 50), (20,), {})],
+)
+def test_ranges_keep_the_legal_counts_in_them_or_the_nearest(given, legal, forced):
+    groups = [group("a", 20), group("b", 16), group("fc", 10, fixed="it is an output")]
+    choices = choices_of(groups, Constraints(ranges={"a": given, "fc": (1, 2)}, multiple_of=8))
+    assert choices.legal == {"a": legal, "b": (8, 16)}
+    assert choices.forced == forced
+
+
 def test_ratios_stay_within_bounds():
     groups = [group("a", 8), group("b", 8)]
     choices = choices_of(groups, Constraints(bounds={"*": (0.5, 0.75)}))
