@@ -284,8 +284,9 @@ class Method(PruningMethod):
             if count not in choices.legal.get(name, ()):
                 legal = choices.legal.get(name, (groups[name].n_units,))
                 raise self._broken(f"group {name!r} keeps {count} units; the constraints allow {list(legal)}")
-        if not choices.allow(counts):
-            name = next(n for n, size in choices.forced.items() if counts.get(n, size) not in choices.legal[n])
+        left = without_blocks(choices, groups_inside(graph.groups, graph.removed_blocks(plan)))
+        if not left.allow(counts):
+            name = next(n for n, size in left.forced.items() if counts.get(n, size) not in left.legal[n])
             raise self._broken(f"group {name!r} is whole; the bounds allow {list(choices.legal[name])}")
         if task.target.of == "ratios":
             wanted = ratio_counts(choices, graph.groups, task.target.ratios)
@@ -309,7 +310,8 @@ def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
         return ""
     inside = groups_inside(graph.groups, graph.removed_blocks(plan))
     budget = budget_of(task.target, graph, plan.blocks)
-    choices = without_blocks(fast_choices(choices_of(graph.groups, task.constraints), budget), inside)
+    constraints = replace(task.constraints, ranges={})  # a step that they rule out is legal all the same
+    choices = without_blocks(fast_choices(choices_of(graph.groups, constraints), budget), inside)
     counts = {name: len(kept) for name, kept in plan.kept.items() if name not in inside}
     taken_back = {}
     for name in plan.blocks:

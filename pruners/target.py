@@ -108,8 +108,8 @@ class Constraints:
         patterns match a group, the last one decides; ``exclude`` overrides it. Residual blocks that contain such a
         layer are not removed.
     ranges : Mapping of str to (int, int)
-        For each name of a group the minimum and maximum number of units that it keeps, or the nearest legal number;
-        groups that stay whole are not affected. Unlike ``bounds``, this spares no residual block.
+        For each name of a group the minimum and maximum number of units that it keeps, or the nearest legal number.
+        Groups that stay whole and names of no group are passed over. Unlike ``bounds``, this spares no residual block.
     max_units_per_step : int, optional
         Maximum number of units in one removal, over the whole network. A method that removes in steps takes more
         steps; one that removes once refuses a target that it cannot reach this way.
@@ -175,6 +175,12 @@ class Constraints:
                 raise TargetError(
                     f"bounds of {pattern!r} are the least and the most share kept, 0 <= least <= most <= 1 and "
                     f"0 < most, as in (0.25, 0.75); got {pair}"
+                )
+        for name, (fewest, most) in self.ranges.items():
+            if not 0 <= fewest <= most:
+                raise TargetError(
+                    f"ranges of {name!r} are the fewest and the most units kept, 0 <= fewest <= most; "
+                    f"got {(fewest, most)}"
                 )
         if self.form not in ("auto", "module", "graph"):
             raise TargetError(f"form is one of auto, module, graph; got {self.form!r}")

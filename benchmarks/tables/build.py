@@ -187,22 +187,22 @@ def refine_table(
     timer: PlanTimer,
     counts: Mapping[str, int],
     *,
-    share: float | None = None,
+    share: float,
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> LatencyTable:
-    """Measure a decided plan by layer and others around it, and refit the table with them, keeping its block.
+    """Measure a plan by layer and others around it, and refit the table with them, keeping its block.
 
     Parameters
     ----------
     table : LatencyTable
-        Table that decided the plan.
+        Table of the same network.
     timer : PlanTimer
-        Timer of the same network, backend, options and machine.
+        Timer of that network, with the same backend, options and machine.
     counts : Mapping of str to int
         The plan.
-    share : float, optional
-        Its time share as measured by `PlanTimer.share`; by default as measured here, more quickly.
+    share : float
+        Its time share as measured by `PlanTimer.share`.
     seed : int
         Seed of the plans around it.
     say : callable
@@ -211,8 +211,7 @@ def refine_table(
     rng, begin = random.Random(seed), timer.now_s()
     space, dense_ns = timer.narrower.space, table.measured_dense_ns
     say("time the layers of the plan")
-    decided = timer(counts)
-    near = [decided if share is None else replace(decided, share=share)]
+    near = [replace(timer(counts), share=share)]
     for index in range(_AROUND):
         near.append(timer(draw_near(space, rng, counts, block=table.block)))
         say(f"plan {index + 1}/{_AROUND} around it: {near[-1].share:.3f} of the dense network's time")

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -115,7 +115,7 @@ class PlanTimer:
     def share(self, counts: Mapping[str, int]) -> float:
         """Return the time of a plan as a share of the dense network's, both measured in turn, unprofiled.
 
-        Measures in several sessions until the share is known to 0.3 %, or for `_LANDING_S` seconds.
+        Measures in several sessions until the share is known to 0.3 %, or for ten seconds.
         """
         return self.share_of(self._file(self.narrower.model(counts)))
 
@@ -123,7 +123,7 @@ class PlanTimer:
         """Return the time share of another ONNX file with the same inputs, measured as in `share`."""
         begin = self.now_s()
         sessions: list[_Turns] = []
-        while len(sessions) < _PARTS or (_error(sessions) > _KNOWN and self.now_s() - begin < _LANDING_S):
+        while not sessions or (_error(sessions) > _KNOWN and self.now_s() - begin < _LANDING_S):
             sessions.append(self._in_turn(path, turns=_LANDING_TURNS, total_s=_LANDING_TURNS_S))
         return _share(sessions)
 
@@ -255,6 +255,8 @@ def _share(sessions: Sequence[_Turns]) -> float:
 
 
 def _error(sessions: Sequence[_Turns]) -> float:
-    """Return the relative standard error of the share, from parts of the sessions."""
+    """Return the relative standard error of the share, from parts of the sessions; infinite if there are too few."""
+    if len(sessions) < _PARTS:
+        return inf
     parts = [_share(sessions[part::_PARTS]) for part in range(_PARTS)]
     return stdev(parts) / mean(parts) / sqrt(_PARTS)

@@ -13,8 +13,8 @@ from pruners.decide.choices import Choices, choices_of
 from pruners.decide.exact.plan import exact_counts
 from pruners.decide.goal import goal_of
 from pruners.decide.latency import LatencyModel
-from pruners.errors import NothingToPruneError, TargetError
-from pruners.graph import trace
+from pruners.errors import NothingToPruneError, SurgeryError, TargetError
+from pruners.graph import Graph, trace
 from pruners.surgery import policy_of
 from pruners.target import Target
 from pruners.task import Pruned, PruningTask
@@ -60,7 +60,7 @@ class SpeedTable:
         ``share(counts)`` measures the time of a plan as a share of the dense network's.
     refine : callable
         ``refine(counts, share)`` measures that plan by layer, and others around it, and returns the table fitted to all
-        of them. If `share` is None, a quick measurement stands in for it, and a resumed run gets the same table again.
+        of them. If `share` is None, it is measured as well, and a resumed run gets the same table again.
     """
 
     model: LatencyModel
@@ -90,10 +90,10 @@ def prune_to_speed(
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
     """Refine the tables near the requested speed, prune, measure, and correct until the measured times meet it.
 
-    Before the first pruning, plans around one of the requested speed are measured: the random ones of a table are few
-    there. A speed slightly out of reach by the table is refused only once the smallest network has been measured.
-    A correction, of two at most, refines the tables around the plan and prunes again, if possible near the closest
-    plan so far: what the tables get wrong is about the same there. If all plans are off, one that is faster than
+    Before the first pruning, plans around one of the requested speed are measured, since few of a table's random plans
+    are that fast. A speed slightly out of reach by the table is refused only once the smallest network has been
+    measured. Each of at most two corrections refines the tables around the plan and prunes again, if possible near the
+    closest plan so far, where the tables are off by about as much. If all plans are off, one that is faster than
     requested is preferred to one that is slower.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
@@ -116,7 +116,8 @@ def prune_to_speed(
     TargetError
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
-    tables = _near_speed(task, tables)
+    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
+    tables = _near_speed(task, graph, tables)
     rounds: list[Round] = []
     pruned = method.prune(replace(task, target=_asked(tables)))
     while True:
@@ -128,38 +129,38 @@ def prune_to_speed(
             break
         tables = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
         try:
-            pruned = _corrected(method, task, tables, rounds)
+            pruned = _corrected(method, task, graph, tables, rounds)
         except TargetError:
             break  # the known plans are as close as it gets
     return landed(task, tables, rounds)
 
 
-def _near_speed(task: PruningTask, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
-    """Refine the tables around a plan of the requested speed, for any method: one that keeps the most units.
+def _near_speed(task: PruningTask, graph: Graph, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
+    """Refine the tables around a plan of the requested speed, for any method: the one that keeps the most units.
 
-    Around the smallest legal network first where that is predicted to miss the speed by little.
+    If the smallest legal network is predicted to miss the speed by little, refine them around it first.
     """
-    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     choices, _ = goal_of(_asked(tables), task.constraints, graph)
     floor = choices.floor
-    tables = [
-        table.refine(floor, None) if table.asked < table.predicted(floor) <= _SURE * table.asked else table
-        for table in tables
-    ]
+    doubted = [table.asked < table.predicted(floor) <= _SURE * table.asked for table in tables]
+    tables = [table.refine(floor, None) if doubt else table for table, doubt in zip(tables, doubted, strict=True)]
     choices, budget = goal_of(_asked(tables), task.constraints, graph)
     if not budget.met(choices.floor):
         return tables  # the method says so, or removes residual blocks
     counts = exact_counts(choices, kept_share_scores(choices), budget)
-    return [table.refine(counts, None) for table in tables]
+    return [
+        table if doubt and counts == floor else table.refine(counts, None)
+        for table, doubt in zip(tables, doubted, strict=True)
+    ]
 
 
 def _corrected(
-    method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable], rounds: Sequence[Round]
+    method: PruningMethod, task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], rounds: Sequence[Round]
 ) -> Pruned:
     """Prune again, for times corrected by how far off a measured plan is predicted.
 
-    By the closest plan, and within a channel block of it in every group, if such a plan is predicted to meet the times
-    and is not one of the known ones; otherwise by the last plan, anywhere.
+    The result is near the closest plan if a new plan there is predicted to meet the times and leaves the network its
+    own class where that plan does. Otherwise the last plan corrects the times, and any plan may follow.
     """
 
     def shares(one: Round) -> list[float]:
@@ -169,25 +170,33 @@ def _corrected(
 
     # A corrected target is a separate pruning: nothing to resume.
     anywhere = replace(task, target=_target(tables, shares(rounds[-1])), keeper=None)
+    if method.removes_blocks:  # a block more or less is no small step
+        return method.prune(anywhere)
     closest = min(rounds, key=lambda one: _off(one, tables))
-    wanted, ranges = shares(closest), _block_around(closest.counts, [table.model for table in tables])
+    wanted, ranges = shares(closest), _around(closest.counts, choices_of(graph.groups, task.constraints), tables)
     nearby = replace(anywhere, target=_target(tables, wanted), constraints=replace(task.constraints, ranges=ranges))
     try:
         near = method.prune(nearby)
-    except (TargetError, NothingToPruneError):
+    except (TargetError, NothingToPruneError, SurgeryError):
         return method.prune(anywhere)
     counts = counts_of(near, tables[0].model)
     short = min(share - table.predicted(counts) - table.tolerance for table, share in zip(tables, wanted, strict=True))
-    known = any(counts == one.counts for one in rounds)
-    return method.prune(anywhere) if known or short > 0 else near
+    new = all(counts != one.counts for one in rounds)
+    return near if new and short <= 0 and near.form in ("module", closest.pruned.form) else method.prune(anywhere)
 
 
-def _block_around(counts: Counts, models: Sequence[LatencyModel]) -> dict[str, tuple[int, int]]:
-    """Return for each group that a plan keeps the counts up to a channel block away, the largest of all models."""
-    steps = [model.block_units() for model in models]
-    full = {name: counts.get(name, size) for name, size in models[0].sizes.items() if name not in models[0].blocks}
-    around = {name: max(each[name] for each in steps) for name in full}
-    return {name: (count - around[name], count + around[name]) for name, count in full.items() if count}
+def _around(counts: Counts, choices: Choices, tables: Sequence[SpeedTable]) -> dict[str, tuple[int, int]]:
+    """Return the range of each group that is up to a channel block, and at least one legal step, from a plan."""
+    steps = [table.model.block_units() for table in tables]
+    ranges = {}
+    for name, size in choices.whole.items():
+        count, step = counts.get(name, size), max(each.get(name, 1) for each in steps)
+        below, above = choices.below(name, count), choices.above(name, count)
+        ranges[name] = (
+            max(0, min(count - step, count if below is None else below)),
+            max(count + step, count if above is None else above),
+        )
+    return ranges
 
 
 def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:
@@ -295,7 +304,7 @@ def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -
 
 
 def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
-    """Return scores of units whose sum is `importance_of` up to a factor; the first units of a group count most."""
+    """Return scores of units whose sum ranks plans as `importance_of` does; the first units of a group count most."""
     whole = choices.whole
     return {
         name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]

@@ -21,6 +21,7 @@ from pruners.base import PruningMethod
 from pruners.errors import MethodError, PruneError, TargetError
 from pruners.graph import trace
 from pruners.modules.plain import plain
+from pruners.removals import RemovalFolder
 from pruners.surgery import policy_of
 from pruners.target import Constraints, Target
 from pruners.task import Pruned, PruningTask
@@ -117,4 +118,5 @@ def _table(
         say=say,
     )
     table = table_of(spec, space, seed=task.seed, progress=progress, say=say)
-    return speed_table(table, spec, space, asked=asked, tolerance=tolerance, seed=task.seed, say=say)
+    kept = task.keeper.folder / "latency-table.json" if isinstance(task.keeper, RemovalFolder) else None
+    return speed_table(table, spec, space, asked=asked, tolerance=tolerance, seed=task.seed, say=say, kept=kept)

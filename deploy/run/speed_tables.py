@@ -200,17 +200,17 @@ def speed_table(
                 shares.append(timer.share(counts))
         return median(shares)
 
+    def refined(counts: Counts, share: float | None) -> LatencyTable:
+        with timing() as timer:
+            measured = timer.share(counts) if share is None else share
+            return refine_table(table, timer, counts, share=measured, seed=seed, say=say)
+
     def refine(counts: Counts, share: float | None) -> SpeedTable:
-        file = None if kept is None or share is not None else _learned_file(kept, counts)
-        if file is not None and file.is_file():
-            refined = LatencyTable.load(file)
+        if kept is None or share is not None:
+            better = refined(counts, share)
         else:
-            with timing() as timer:
-                refined = refine_table(table, timer, counts, share=share, seed=seed, say=say)
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                refined.save(file)
-        return speed_table(refined, spec, space, asked=asked, tolerance=tolerance, seed=seed, say=say, kept=kept)
+            better = _learned(kept, table, counts, lambda: refined(counts, None))
+        return speed_table(better, spec, space, asked=asked, tolerance=tolerance, seed=seed, say=say, kept=kept)
 
     return SpeedTable(
         model=latency_model(table),
@@ -223,9 +223,18 @@ def speed_table(
     )
 
 
-def _learned_file(kept: Path, counts: Counts) -> Path:
-    plan = hashlib.sha256(json.dumps(dict(counts), sort_keys=True).encode()).hexdigest()[:8]
-    return kept.with_stem(f"{kept.stem}-near-{plan}")
+def _learned(kept: Path, table: LatencyTable, counts: Counts, refined: Callable[[], LatencyTable]) -> LatencyTable:
+    """Return the table refined around a plan as kept next to `kept`, or refine and keep it."""
+    whence = json.dumps([table.model_dump(mode="json"), dict(counts)], sort_keys=True)
+    file = kept.with_stem(f"{kept.stem}-near-{hashlib.sha256(whence.encode()).hexdigest()[:16]}")
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        learned = refined()
+        if file.is_file():  # a process that shares this training was faster: all go on with the same table
+            return LatencyTable.load(file)
+        learned.save(file)
+        return learned
+    return LatencyTable.load(file)
 
 
 def _file(index: int) -> str:

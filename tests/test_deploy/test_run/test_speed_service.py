@@ -19,6 +19,7 @@ from pruners import registry
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, ServiceError, TargetError
 from pruners.graph import trace
+from pruners.removals import RemovalFolder
 from pruners.target import Constraints
 
 DATA = {"batches": list, "loss": nn.functional.cross_entropy}
@@ -121,6 +122,15 @@ def test_how_it_is_measured_is_handed_on(simulated, network, images):
     assert (asked["spec"].backend, asked["spec"].batch, asked["seed"]) == ("openvino", 4, 3)
     assert asked["dynamic_batch"] is False
     assert "0" not in pruned.plan.kept
+
+
+def test_what_is_learned_is_kept_with_the_removals(simulated, network, images, tmp_path):
+    """So that a pruning that is killed and called again goes on."""
+    asked = simulated()
+    pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=RemovalFolder(tmp_path / "removals"))
+    assert asked["kept"].parent == tmp_path / "removals"
+    pruners.prune(network, images, speed_up=1.5, tolerance=0.1)
+    assert asked["kept"] is None
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,15 @@ def test_a_latency_is_compared_with_a_typical_dense_call(tmp_path):
         read_tables(recipe_of(tmp_path, {"latency_ms": 10}), tmp_path, print)
 
 
+class Timer:
+    """Measures half of the dense time in every process."""
+
+    def share(self, counts):
+        return 0.5
+
+
 def test_what_is_learned_before_pruning_is_measured_once(tmp_path, monkeypatch):
-    """A run that is killed while it prunes goes on with the tables it began with; a landed plan is always measured."""
+    """A killed run goes on with the tables it began with, unless they are measured anew; a landed plan is not kept."""
     write_table(tmp_path, [10, 10])
     asked = []
 
@@ -120,13 +127,35 @@ def test_what_is_learned_before_pruning_is_measured_once(tmp_path, monkeypatch):
         asked.append((dict(counts), share))
         return table.model_copy(update={"base_ns": table.base_ns + len(asked)})
 
-    monkeypatch.setattr(speed_tables, "plan_timer", lambda *_, **__: nullcontext())
+    def read(**learned):
+        return read_tables(recipe_of(tmp_path, {"speed_up": 2}), tmp_path, print, **learned)[0]
+
+    monkeypatch.setattr(speed_tables, "plan_timer", lambda *_, **__: nullcontext(Timer()))
     monkeypatch.setattr(speed_tables, "refine_table", refined)
     for _ in range(2):
-        (table,) = read_tables(recipe_of(tmp_path, {"speed_up": 2}), tmp_path, print, learned=tmp_path / "learned")
-        bases = [table.refine({"a": count}, None).model.base_ns for count in (4, 6, 4)]
-        assert bases == [2.0, 3.0, 2.0]
-    assert asked == [({"a": 4}, None), ({"a": 6}, None)]
-    assert [table.refine({"a": 4}, 0.5).model.base_ns for _ in range(2)] == [4.0, 5.0]
-    (table,) = read_tables(recipe_of(tmp_path, {"speed_up": 2}), tmp_path, print)
-    assert table.refine({"a": 4}, None).model.base_ns == 6.0
+        table = read(learned=tmp_path / "learned")
+        assert [table.refine({"a": count}, None).model.base_ns for count in (4, 6, 4)] == [2.0, 3.0, 2.0]
+    assert asked == [({"a": 4}, 0.5), ({"a": 6}, 0.5)]
+    assert [table.refine({"a": 4}, 0.6).model.base_ns for _ in range(2)] == [4.0, 5.0]
+    assert read().refine({"a": 4}, None).model.base_ns == 6.0
+    write_table(tmp_path, [10, 11])
+    assert read(learned=tmp_path / "learned").refine({"a": 4}, None).model.base_ns == 7.0
+
+
+def test_processes_that_share_a_training_learn_the_same(tmp_path, monkeypatch):
+    """While one measured, another one was faster."""
+    write_table(tmp_path, [10, 10])
+    recipe, learned = recipe_of(tmp_path, {"speed_up": 2}), tmp_path / "learned"
+    (first,), (second,) = (read_tables(recipe, tmp_path, print, learned=learned) for _ in range(2))
+    bases, others = iter((20.0, 30.0)), []
+
+    def refined(table, timer, counts, **_):
+        base = next(bases)
+        if not others:
+            others.append(base)
+            others.append(second.refine(counts, None).model.base_ns)
+        return table.model_copy(update={"base_ns": base})
+
+    monkeypatch.setattr(speed_tables, "plan_timer", lambda *_, **__: nullcontext(Timer()))
+    monkeypatch.setattr(speed_tables, "refine_table", refined)
+    assert first.refine({"a": 4}, None).model.base_ns == others[1] == 30.0

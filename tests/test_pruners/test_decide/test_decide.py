@@ -216,6 +216,12 @@ def test_ranges_keep_the_legal_counts_in_them_or_the_nearest(given, legal, force
     assert choices.forced == forced
 
 
+@pytest.mark.parametrize("given", [(8, 4), (-1, 4)])
+def test_ranges_that_are_none_are_refused(given):
+    with pytest.raises(TargetError, match=r"ranges of 'a' are the fewest and the most units kept"):
+        Constraints(ranges={"a": given})
+
+
 def test_ratios_stay_within_bounds():
     groups = [group("a", 8), group("b", 8)]
     choices = choices_of(groups, Constraints(bounds={"*": (0.5, 0.75)}))
