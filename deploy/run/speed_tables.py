@@ -22,6 +22,7 @@ from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
 from deploy.exporting.capture import one_batch
+from deploy.files.atomic import output_errors
 from deploy.recipe import Recipe, TargetSpec
 from deploy.run.run_stages import speed_backend
 from deploy.run.speed import Counts, SpeedTable
@@ -228,12 +229,11 @@ def _learned(kept: Path, table: LatencyTable, counts: Counts, refined: Callable[
     whence = json.dumps([table.model_dump(mode="json"), dict(counts)], sort_keys=True)
     file = kept.with_stem(f"{kept.stem}-near-{hashlib.sha256(whence.encode()).hexdigest()[:16]}")
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         learned = refined()
-        if file.is_file():  # a process that shares this training was faster: all go on with the same table
-            return LatencyTable.load(file)
-        learned.save(file)
-        return learned
+        if not file.is_file():  # if it is, a process that shares this training was faster, and all go on with its table
+            with output_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            learned.save(file)
     return LatencyTable.load(file)
 
 

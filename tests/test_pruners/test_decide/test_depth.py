@@ -110,6 +110,16 @@ def test_a_dear_block_goes_and_cheap_ones_stay():
         assert pruned.history[0]["blocks_removed"] == list(removed)
 
 
+def test_a_range_does_not_hold_a_group_whose_block_goes():
+    net = make_network("residual")
+    graph = trace(net, make_task(net).example_inputs)
+    table = table_of(graph, first_ns=200.0)
+    inside = {name: (1, table.sizes[name] - 1) for name in table.blocks["blocks.0"]}
+    assert inside
+    task = make_task(net, constraints=Constraints(ranges=inside), target=Target(speed_up=1.5, table=table))
+    assert create("criterion", criterion="l1", structures="both").prune(task).plan.blocks == ("blocks.0",)
+
+
 class Narrow(nn.Module):
     """A wide layer, and a residual block too narrow to lose units in multiples of 8."""
 
