@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,6 +24,7 @@ from deploy.files.atomic import output_errors
 from deploy.recipe import Recipe, TargetSpec
 from deploy.run.run_stages import speed_backend
 from deploy.run.speed import Counts, SpeedTable
+from deploy.run.stages import stage_key
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space
 from pruners.channels.outputs import usual_outputs
@@ -226,8 +225,7 @@ def speed_table(
 
 def _learned(kept: Path, table: LatencyTable, counts: Counts, refined: Callable[[], LatencyTable]) -> LatencyTable:
     """Return the table refined around a plan as kept next to `kept`, or refine and keep it."""
-    whence = json.dumps([table.model_dump(mode="json"), dict(counts)], sort_keys=True)
-    file = kept.with_stem(f"{kept.stem}-near-{hashlib.sha256(whence.encode()).hexdigest()[:16]}")
+    file = kept.with_stem(f"{kept.stem}-near-{stage_key(table.model_dump(mode='json'), dict(counts))}")
     if not file.is_file():
         learned = refined()
         if not file.is_file():  # if it is, a process that shares this training was faster, and all go on with its table
