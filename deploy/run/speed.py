@@ -31,7 +31,7 @@ __all__ = [
     "prune_to_speed",
 ]
 
-_CORRECTIONS = 2
+_CORRECTIONS = 4
 _SURE = 1.25
 """Multiple of the requested time beyond which the smallest network's prediction is believed without measuring it."""
 _WIDTHS = 200
@@ -92,7 +92,7 @@ def prune_to_speed(
 
     Before the first pruning, plans around one of the requested speed are measured, since few of a table's random plans
     are that fast. A speed slightly out of reach by the table is refused only once the smallest network has been
-    measured. Each of at most two corrections refines the tables around the plan and prunes again, if possible near the
+    measured. Each of at most four corrections refines the tables around the plan and prunes again, if possible near the
     closest plan so far, where the tables are off by about as much. If all plans are off, one that is faster than
     requested is preferred to one that is slower.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.

@@ -96,7 +96,7 @@ def _shares(rows: Sequence[GridRow]) -> Table:
     rivals = [row for row in rows if any(each.measured is not None for each in row.competitors)]
     solved = [row for row in rows if row.gap is not None]
     lines = (
-        (f"within {_CLOSE:.0%} after two corrections at most", share(lambda row: abs(_apart(row)) <= _CLOSE)),
+        (f"within {_CLOSE:.0%} after two corrections at most", share(_met_soon)),
         (f"within {_CLOSE_AT_ONCE:.1%} before any", share(lambda row: abs(_apart(row, 0)) <= _CLOSE_AT_ONCE)),
         (f"above by more than {_ABOVE:.0%}", share(lambda row: _apart(row) > _ABOVE)),
         (f"held-out error of at most {_MAPE:.0%}", share(lambda row: (row.mape or 0) <= _MAPE)),
@@ -112,6 +112,11 @@ def _apart(row: GridRow, index: int | None = None) -> float:
     """Return how far a round, by default the kept one, is from the requested share."""
     assert row.landing is not None
     return (_kept(row) if index is None else row.landing.measured[index]) - row.landing.asked
+
+
+def _met_soon(row: GridRow) -> bool:
+    assert row.landing is not None
+    return any(abs(share - row.landing.asked) <= _CLOSE for share in row.landing.measured[:3])
 
 
 def _best(row: GridRow) -> bool:

@@ -121,7 +121,15 @@ def test_predictions_of_a_refined_table_are_shares_of_its_own_dense_time(task):
     assert landing.predicted[landing.kept_round] == pytest.approx(model.time_ns(counts) / model.time_ns())
 
 
-@pytest.mark.parametrize(("measured", "kept"), [((0.53, 0.8, 0.3), 2), ((0.53, 0.45, 0.3), 1), ((0.2, 0.51), 1)])
+@pytest.mark.parametrize(
+    ("measured", "kept"),
+    [
+        ((0.53, 0.8, 0.3, 0.7, 0.9), 2),
+        ((0.53, 0.45, 0.3, 0.7, 0.9), 1),
+        ((0.2, 0.51), 1),
+        ((0.6, 0.53, 0.45, 0.56, 0.51), 4),
+    ],
+)
 def test_the_kept_plan_is_the_closest_that_is_not_slower(task, measured, kept):
     """Within the tolerance first; then the closest that is faster than asked for; then the closest at all."""
     given = iter(measured)

@@ -62,6 +62,11 @@ def test_the_shares_count_what_the_rows_landed_on():
     assert grid_tables(())[2].rows[0][1] == "none was tried"
 
 
+def test_a_third_correction_is_not_counted_as_the_second():
+    *_, shares = grid_tables((landed((0.52, 0.53, 0.515, 0.505)), landed((0.52, 0.53, 0.505))))
+    assert dict(shares.rows)["within 1% after two corrections at most"] == "1 of 2 (50%)"
+
+
 def test_the_last_line_of_a_case_counts_and_another_file_is_refused(tmp_path):
     path = tmp_path / "out" / "grid.jsonl"
     append(GridRow(case=case(), reason="it died"), path)
