@@ -13,13 +13,14 @@ from benchmarks.tables.plan_space import GroupRange, PlanSpace
 from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan, TableKey
 from benchmarks.tables.timer import sizes_of
 from deploy.recipe import Recipe
-from deploy.run import speed_tables
+from deploy.run import speed_tables, steps
 from deploy.run.progress import Progress
 from deploy.run.speed_tables import read_tables
 from deploy.run.steps import StepContext, build_dense, examples, measure_dense
 from deploy.sources.datasets.data import load
 from deploy.tables.plan_space import PLAN_SPACE
 from pruners.errors import TargetError
+from pruners.forms.compact import save_weights
 
 NETWORK = """
 from torch import nn
@@ -140,6 +141,29 @@ def test_what_is_learned_before_pruning_is_measured_once(tmp_path, monkeypatch):
     assert read().refine({"a": 4}, None).model.base_ns == 6.0
     write_table(tmp_path, [10, 11])
     assert read(learned=tmp_path / "learned").refine({"a": 4}, None).model.base_ns == 7.0
+
+
+def test_a_stage_keeps_what_it_learns_with_its_removals(tmp_path, monkeypatch):
+    """Removals of a killed run are refused under another table."""
+    kept = []
+
+    def read(recipe, folder, say, *, learned):
+        kept.append(learned)
+        return [SimpleNamespace(model=SimpleNamespace(block=8))]
+
+    def killed(method, task, tables):
+        kept.append(task.keeper.folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "read_tables", read)
+    monkeypatch.setattr(steps, "prune_to_speed", killed)
+    recipe = recipe_of(tmp_path, {"speed_up": 2})
+    context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress(quiet=True))
+    save_weights(build_dense(context), tmp_path / steps.WEIGHTS)
+    with pytest.raises(KeyboardInterrupt):
+        steps.prune_dense(context, tmp_path / "prune", trained=tmp_path, table_folder=tmp_path)
+    learned, removals = kept
+    assert learned == removals
 
 
 def test_processes_that_share_a_training_learn_the_same(tmp_path, monkeypatch):
