@@ -11,6 +11,8 @@ from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within
 from pruners.errors import TargetError
+from pruners.graph import trace
+from pruners.surgery import policy_of
 from pruners.target import Cost, Target
 from pruners.task import Pruned, PruningTask
 
@@ -63,4 +65,5 @@ def prune_by_cost(
     largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
     if not rounds:
         raise refused[-1]
-    return landed(task, tables, rounds)
+    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
+    return landed(task, graph, tables, rounds)

@@ -132,7 +132,7 @@ def prune_to_speed(
             pruned = _corrected(method, task, graph, tables, rounds)
         except TargetError:
             break  # the known plans are as close as it gets
-    return landed(task, tables, rounds)
+    return landed(task, graph, tables, rounds)
 
 
 def _near_speed(task: PruningTask, graph: Graph, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
@@ -222,7 +222,7 @@ def measured(pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable
 
 
 def landed(
-    task: PruningTask, tables: Sequence[SpeedTable], rounds: Sequence[Round]
+    task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], rounds: Sequence[Round]
 ) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
     """Return the closest of the measured plans, and how closely it meets each table's speed.
 
@@ -230,6 +230,8 @@ def landed(
     ----------
     task : PruningTask
         The task that was pruned.
+    graph : Graph
+        Trace of its model.
     tables : sequence of SpeedTable
         One for each speed, fitted to everything measured so far.
     rounds : sequence of Round
@@ -248,7 +250,6 @@ def landed(
                 f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
                 f"{share:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
             )
-    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
     uniform = _as_fast(choices, [table.model for table in tables], best.counts)
     landings = tuple(
