@@ -34,6 +34,9 @@ class Target:
         Requested speed-up of the network, more than 1: short for ``of="latency"`` and the share 1 / speed_up.
     table : LatencyModel, optional
         With "latency": predicts the time from kept counts.
+    dense_ns : float, optional
+        With `table`: time of the dense network, in nanoseconds, that `kept_fraction` is a share of, such as the
+        measured one. By default the one that the table predicts.
     also : tuple of Target
         With "latency": other latency targets, each with its own table, that the network must meet as well.
     ratios : Mapping of str to float
@@ -51,6 +54,7 @@ class Target:
     ratios: Mapping[str, float] = field(default_factory=dict)
     speed_up: float | None = None
     table: LatencyModel | None = None
+    dense_ns: float | None = None
     also: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class Target:
             )
         if self.of != "latency" and self.table is not None:
             raise TargetError(f"a latency table belongs to a target of latency, not of {self.of}")
+        if self.dense_ns is not None and (self.table is None or not self.dense_ns > 0):
+            raise TargetError(f"dense_ns is the time of the dense network beside a table, above 0; got {self.dense_ns}")
         tables = [self.table, *(other.table for other in self.also)]
         if self.also and (None in tables or len({id(table) for table in tables}) < len(tables)):
             raise TargetError("only targets of latency are met together, each with a latency table of its own")

@@ -74,16 +74,23 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
     Raises
     ------
     RecordError
-        The file is missing or is not such a record.
+        The file is missing, of another version, or is not such a record.
     """
     try:
-        return kind.model_validate_json(json.dumps(read_json(path)))
+        document = read_json(path)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error
     except ValueError as error:
         raise RecordError(f"{path} is not a {what}: {one_line(error)}") from error
+    try:
+        return kind.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        version = next((each["input"] for each in error.errors() if each["loc"] == ("version",)), None)
+        if isinstance(version, int):
+            known = kind.model_fields["version"].default
+            reason = f"{path} is a {what} of version {version}; this prune-deploy reads {known}: make a new one"
+            raise RecordError(reason) from error
+        raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error
 
 
 class Filed(Record):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from backends.modelfile import node_name
+from benchmarks.errors import SettingError
 from benchmarks.process.waiting import look
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
@@ -164,9 +165,16 @@ def best_fit(
     -------
     (Fit, HeldOut, tuple of float)
         The fit to all runs, the held-out errors, and the held-out predictions in nanoseconds.
+
+    Raises
+    ------
+    SettingError
+        All layers of a plan took no time by the profiler's clock.
     """
     dense_ns = dense_of([*runs, *near])
     layers = np.array([sum(run.layers_ns.values()) for run in runs])
+    if not layers.all():
+        raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
     measured = np.array([run.share for run in runs]) * dense_ns
     predictions: dict[tuple[int, int], Floats] = {}
     errors: dict[tuple[int, int], float] = {}

@@ -10,7 +10,7 @@ from deploy.run.loss_check import require_repeatable
 from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within
-from pruners.errors import TargetError
+from pruners.errors import SurgeryError, TargetError
 from pruners.graph import trace
 from pruners.surgery import policy_of
 from pruners.target import Cost, Target
@@ -43,17 +43,18 @@ def prune_by_cost(
     MethodError
         The method trains while it prunes.
     TargetError
-        The method reaches none of the shares tried, or the closest plan is no faster than the dense network.
+        The speed is out of reach: the method refuses the shares of the cost that would be small enough; or the closest
+        plan is no faster than the dense network.
     """
     require_repeatable(method, of)
-    refused: list[TargetError] = []
+    refused: list[TargetError | SurgeryError] = []
     rounds: list[Round] = []
 
     def attempt(share: float) -> tuple[float, Round] | None:
         try:
             # Each share is a separate pruning: none resumes from what an earlier one kept.
             pruned = method.prune(replace(task, target=Target(of=of, kept_fraction=share), keeper=None))
-        except TargetError as error:
+        except (TargetError, SurgeryError) as error:
             refused.append(error)
             return None
         counts = counts_of(pruned, tables[0].model)
@@ -65,5 +66,13 @@ def prune_by_cost(
     largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
     if not rounds:
         raise refused[-1]
+    for index, table in enumerate(tables):
+        fastest = min(one.measured[index] for one in rounds)
+        if refused and 1 > fastest > table.asked + table.tolerance:
+            raise TargetError(
+                f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but with the smallest share "
+                f"of the {of} that can be pruned to it is {1 / fastest:.2f}x: ask for less than that, or leave out "
+                f"`by` ({refused[-1]})"
+            )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     return landed(task, graph, tables, rounds)

@@ -1,4 +1,4 @@
-"""Check that the trainings in a recipe fit its data and its target, before any work."""
+"""Check that the method and the trainings of a recipe fit its data and its target, before any work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from pruners.recover.metric import loss_of
 from pruners.recover.settings import TrainSettings
 from pruners.target import Cost
 
-__all__ = ["require_losses", "require_repeatable"]
+__all__ = ["require_channels", "require_losses", "require_repeatable"]
+
+
+def require_channels(method: PruningMethod) -> None:
+    """Check that a method removes channels, without which no network gets faster.
+
+    Raises
+    ------
+    MethodError
+        It sets single weights to zero.
+    """
+    if method.removes != "channels":
+        raise MethodError(f"method {method.name!r} sets single weights to zero, which makes no network faster")
 
 
 def require_repeatable(method: PruningMethod, by: Cost | None) -> None:

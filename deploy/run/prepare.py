@@ -16,7 +16,7 @@ from deploy.bundles.write import write_bundle
 from deploy.exporting.export_info import require_opset
 from deploy.recipe import Recipe
 from deploy.report.formatting import score_brief
-from deploy.run.loss_check import require_losses, require_repeatable
+from deploy.run.loss_check import require_channels, require_losses, require_repeatable
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, speed_backend, stages_of
 from deploy.run.smaller import Smaller, make_smaller
@@ -145,6 +145,7 @@ def refuse_early(recipe: Recipe) -> None:
     if not recipe.prune.target.is_speed:
         recipe.prune.target.as_target()
     else:
+        require_channels(method)
         require_backends([speed_backend(recipe, target) for target in recipe.prune.targets], recipe.bench.device)
         require_speeds(recipe)
     require_opset(recipe.export.opset)

@@ -9,6 +9,8 @@ from typing import Any
 from backends import registry
 from benchmarks.machine.environment import identity
 from benchmarks.subject.backend_options import compile_options
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
 from deploy.recipe import Bench, Recipe, TargetSpec
 from deploy.run.stages import Stage, StageStore, stage_key
 from deploy.sources.network import fingerprint
@@ -72,6 +74,7 @@ def table_key(recipe: Recipe) -> str:
         fingerprint(recipe.network),
         part["data"],
         policy,
+        [kind.model_fields["version"].default for kind in (LatencyTable, PlanSpace)],
         part["export"],
         [backend, bench.precision, bench.batch],
         here,

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from deploy.bundles.pruning import SpeedLanding
 from pruners.base import PruningMethod
+from pruners.decide.blocks import held_blocks
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.exact.plan import exact_counts
 from pruners.decide.goal import goal_of
@@ -36,6 +37,9 @@ _SURE = 1.25
 """Multiple of the requested time beyond which the smallest network's prediction is believed without measuring it."""
 _WIDTHS = 200
 """Number of widths of uniform pruning to try."""
+
+_NO_PLAN = (TargetError, NothingToPruneError, SurgeryError)
+"""What a method raises if it finds no plan for a target."""
 
 Counts: TypeAlias = Mapping[str, int]
 
@@ -117,7 +121,7 @@ def prune_to_speed(
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
-    tables = _near_speed(task, graph, tables)
+    tables = _near_speed(task, graph, tables, blocks=method.removes_blocks)
     rounds: list[Round] = []
     pruned = method.prune(replace(task, target=_asked(tables)))
     while True:
@@ -130,18 +134,21 @@ def prune_to_speed(
         tables = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
         try:
             pruned = _corrected(method, task, graph, tables, rounds)
-        except TargetError:
+        except _NO_PLAN:
             break  # the known plans are as close as it gets
     return landed(task, graph, tables, rounds)
 
 
-def _near_speed(task: PruningTask, graph: Graph, tables: Sequence[SpeedTable]) -> list[SpeedTable]:
+def _near_speed(task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], *, blocks: bool) -> list[SpeedTable]:
     """Refine the tables around a plan of the requested speed, for any method: the one that keeps the most units.
 
-    If the smallest legal network is predicted to miss the speed by little, refine them around it first.
+    If the smallest legal network, with `blocks` without its residual blocks, is predicted to miss the speed by little,
+    refine them around it first.
     """
-    choices, _ = goal_of(_asked(tables), task.constraints, graph)
-    floor = choices.floor
+    choices, budget = goal_of(_asked(tables), task.constraints, graph)
+    held = held_blocks(graph.blocks, graph.groups, task.constraints)
+    removable = [name for name in budget.known_blocks if blocks and name not in held]
+    floor = {**choices.floor, **tables[0].model.without(removable)}
     doubted = [table.asked < table.predicted(floor) <= _SURE * table.asked for table in tables]
     tables = [table.refine(floor, None) if doubt else table for table, doubt in zip(tables, doubted, strict=True)]
     choices, budget = goal_of(_asked(tables), task.constraints, graph)
@@ -177,7 +184,7 @@ def _corrected(
     nearby = replace(anywhere, target=_target(tables, wanted), constraints=replace(task.constraints, ranges=ranges))
     try:
         near = method.prune(nearby)
-    except (TargetError, NothingToPruneError, SurgeryError):
+    except _NO_PLAN:
         return method.prune(anywhere)
     counts = counts_of(near, tables[0].model)
     short = min(share - table.predicted(counts) - table.tolerance for table, share in zip(tables, wanted, strict=True))
@@ -277,17 +284,26 @@ def _asked(tables: Sequence[SpeedTable]) -> Target:
 
 def _target(tables: Sequence[SpeedTable], shares: Sequence[float]) -> Target:
     first, *also = (
-        Target(kept_fraction=min(share * table.dense_ns / table.model.time_ns(), 0.999), table=table.model)
+        Target(
+            kept_fraction=min(share, 0.999, 0.999 * table.model.time_ns() / table.dense_ns),
+            table=table.model,
+            dense_ns=table.dense_ns,
+        )
         for table, share in zip(tables, shares, strict=True)
     )
     return replace(first, also=tuple(also))
 
 
 def _off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
-    """Rank how far off a plan is: 0 within the tolerance, 1 faster than requested, 2 slower; then by how much."""
+    """Rank how far off a plan is, then by how much.
+
+    0 is within the tolerance, 1 faster than requested, 2 slower, 3 no faster than the dense network.
+    """
     apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
     beyond = [off - table.tolerance for off, table in zip(apart, tables, strict=True)]
     worst = max(range(len(tables)), key=lambda index: beyond[index])
+    if max(one.measured) >= 1:
+        return 3, apart[worst]
     if beyond[worst] > 0:
         return 2, apart[worst]
     nearest = max(off + table.tolerance for off, table in zip(apart, tables, strict=True))

@@ -14,11 +14,12 @@ from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import table_of
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import as_call_errors
+from deploy.run.loss_check import require_channels
 from deploy.run.speed import SpeedTable, prune_to_speed
 from deploy.run.speed_tables import speed_table
 from deploy.tables.plan_space import DENSE, write_plan_space
 from pruners.base import PruningMethod
-from pruners.errors import MethodError, PruneError, TargetError
+from pruners.errors import PruneError, TargetError
 from pruners.graph import trace
 from pruners.modules.plain import plain
 from pruners.removals import RemovalFolder
@@ -73,8 +74,7 @@ def prune_to(
         raise TargetError(f"speed_up is how many times faster, more than 1; got {speed_up}")
     if not 0 < tolerance < 1:
         raise TargetError(f"tolerance is a share of the dense network's time, in (0, 1); got {tolerance}")
-    if method.removes != "channels":
-        raise MethodError(f"method {method.name!r} sets single weights to zero, which makes no network faster")
+    require_channels(method)
     wanted = PruningTask(**task, target=_UNDECIDED, constraints=constraints or Constraints())
     method.require_data(wanted)
     wanted = replace(wanted, model=plain(wanted.model))

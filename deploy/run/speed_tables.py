@@ -178,7 +178,7 @@ def speed_table(
     say : callable
         Receives one short line per step.
     kept : Path, optional
-        Path of a file next to which tables refined without a measured share are kept, one for each plan.
+        Path of a file next to which tables refined without a measured share are kept, for this table and speed.
     """
 
     def timing() -> AbstractContextManager[PlanTimer]:
@@ -209,7 +209,7 @@ def speed_table(
         if kept is None or share is not None:
             better = refined(counts, share)
         else:
-            better = _learned(kept, table, counts, lambda: refined(counts, None))
+            better = _learned(kept, table, asked, lambda: refined(counts, None))
         return speed_table(better, spec, space, asked=asked, tolerance=tolerance, seed=seed, say=say, kept=kept)
 
     return SpeedTable(
@@ -223,9 +223,12 @@ def speed_table(
     )
 
 
-def _learned(kept: Path, table: LatencyTable, counts: Counts, refined: Callable[[], LatencyTable]) -> LatencyTable:
-    """Return the table refined around a plan as kept next to `kept`, or refine and keep it."""
-    file = kept.with_stem(f"{kept.stem}-near-{stage_key(table.model_dump(mode='json'), dict(counts))}")
+def _learned(kept: Path, table: LatencyTable, asked: float, refined: Callable[[], LatencyTable]) -> LatencyTable:
+    """Return a table refined near a speed as kept next to `kept`, or refine and keep it.
+
+    The plan that it was refined around does not count: a solver that ran out of time may find another one next time.
+    """
+    file = kept.with_stem(f"{kept.stem}-near-{stage_key(table.model_dump(mode='json'), asked)}")
     if not file.is_file():
         learned = refined()
         if not file.is_file():  # if it is, a process that shares this training was faster, and all go on with its table

@@ -32,6 +32,8 @@ from deploy.files.atomic import output_errors
 from deploy.tables.kept_spaces import find_space, keep_space
 from deploy.tables.onnx_blocks import block_places
 from pruners.channels.program import named_tensors
+from pruners.decide.budget import stays_whole
+from pruners.errors import NothingToPruneError
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
 from pruners.plan import PruningPlan
@@ -79,12 +81,16 @@ def plan_space_of(
 
     Raises
     ------
+    NothingToPruneError
+        No layer can lose a channel.
     ExportError
         The file of another width has other nodes, or a number that depends on the widths in a way the channel graph
         does not explain.
     """
     file = modelfile.read(dense)
     groups = [group for group in graph.groups if group.prunable and group.n_units > group.min_units]
+    if not groups:
+        raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
     rng = random.Random(seed)
     draws = [{group.name: group.n_units for group in groups}]
     files = [dict(_numbers(onnx.load(dense)))]
@@ -215,7 +221,7 @@ def _draw(
     """Draw counts in the upper half, below which a network may be exported differently.
 
     Of many draws, take the one that together with earlier draws distinguishes the most sizes; groups of few units could
-    be mistaken for each other otherwise.
+    be mistaken for each other otherwise. Draws of the whole network tell nothing.
     """
 
     def drawn() -> dict[str, int]:
@@ -230,7 +236,10 @@ def _draw(
             shares.add(Fraction(counts[group.name], group.n_units))
         return counts
 
-    return max((drawn() for _ in range(_CANDIDATES)), key=lambda counts: _n_apart(sizes, [*draws, counts]))
+    return max(
+        (drawn() for _ in range(_CANDIDATES)),
+        key=lambda counts: (counts != draws[0], _n_apart(sizes, [*draws, counts])),
+    )
 
 
 def _n_apart(sizes: Sequence[Size], draws: Sequence[Mapping[str, int]]) -> int:

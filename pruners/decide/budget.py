@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from math import floor
 
 from pruners.decide.choices import Choices
 from pruners.decide.latency import LatencyModel
@@ -26,17 +27,25 @@ class TimeLimit:
         Predicts the latency.
     limit_ns : float
         The limit, in nanoseconds.
+    dense_ns : float, optional
+        Time of the dense network that the limit was asked for as a share of; by default the predicted one.
     gone : Mapping of str to int
         Counts, all 0, of residual blocks that are left out and of the groups that go with them.
     """
 
     model: LatencyModel
     limit_ns: float
+    dense_ns: float | None = None
     gone: Mapping[str, int] = field(default_factory=dict)
 
     def share(self, counts: Mapping[str, int]) -> float:
         """Return the predicted time as a share of the limit."""
         return self.model.time_ns({**counts, **self.gone}) / self.limit_ns
+
+    @property
+    def speed_up(self) -> float:
+        """Requested speed-up of the dense network."""
+        return (self.dense_ns or self.model.time_ns()) / self.limit_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,11 @@ class Budget:
         return self.cost({}) if self.dense_cost is None else self.dense_cost
 
     @property
+    def asked_of(self) -> float:
+        """Cost that the target is a share of: that of the whole network, of a time the measured one if it is known."""
+        return max((each.speed_up for each in self.times), default=self.dense)
+
+    @property
     def known_blocks(self) -> tuple[str, ...]:
         """Names of the residual blocks whose removal every latency model covers."""
         models = [each.model for each in self.times]
@@ -109,14 +123,13 @@ class Budget:
             It does not; the message says what can be reached.
         """
         for each in self.times:
-            dense = each.model.time_ns()
-            asked = dense / each.limit_ns
-            highest = dense / (each.limit_ns * each.share({**choices.floor, **each.model.without(blocks)}))
-            if asked > highest:
+            least = each.share({**choices.floor, **each.model.without(blocks)})
+            if least > 1:
+                highest = floor(100 * each.speed_up / least) / 100
                 raise TargetError(
-                    f"{asked:.2f}x the speed on {each.model.backend} was asked for, but between 1x and {highest:.2f}x "
-                    "can be reached, that with every group at its smallest legal count; ask for less than that, or "
-                    "loosen exclude, multiple_of, min_units, min_fraction, bounds, exact_only"
+                    f"{each.speed_up:.2f}x the speed on {each.model.backend} was asked for, but between 1x and "
+                    f"{highest:.2f}x can be reached, that with every group at its smallest legal count; ask for less "
+                    "than that, or loosen exclude, multiple_of, min_units, min_fraction, bounds, exact_only"
                 )
         if self.times:
             return

@@ -87,7 +87,8 @@ def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budg
                 "the latency table knows no network without some of its residual blocks: build it with blocks, or "
                 "prune channels alone"
             )
-        times.append(TimeLimit(table, each.kept_fraction * table.time_ns(), gone=table.without(blocks)))
+        dense_ns = each.dense_ns or table.time_ns()
+        times.append(TimeLimit(table, each.kept_fraction * dense_ns, dense_ns, gone=table.without(blocks)))
     return time_budget(times, graph.whole)
 
 

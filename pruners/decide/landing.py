@@ -146,7 +146,11 @@ class Landing:
 
     def __str__(self) -> str:
         """Return in one sentence what was asked, where it landed, and why not closer."""
-        summary = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
+        summary = (
+            f"{self.of}: {self.kept:.2%} of the dense network's is predicted, at most {self.asked:.2%} was allowed"
+            if self.of == "latency"
+            else f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
+        )
         if self.close:
             return summary
         if not self.step:
@@ -175,7 +179,7 @@ def landing_of(
     costs = {name: budget.cost({**full, name: larger}) for name, larger in steps.items() if larger is not None}
     costs |= others or {}
     step = min(costs, key=lambda name: costs[name], default="")
-    dense = budget.dense
+    dense = budget.asked_of
     return Landing(
         of=budget.of,
         asked=budget.limit / dense,

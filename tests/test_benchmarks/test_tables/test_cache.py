@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 
 from backends import registry
 from backends.base import CompileOptions
+from benchmarks.errors import RecordError
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import known_block
 from benchmarks.tables.build import table_of
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
+from benchmarks.tables.table import LatencyTable
 
 
 @pytest.fixture
@@ -102,3 +106,11 @@ def test_a_broken_table_is_measured_anew(ask, space, tmp_path):
     assert "is not a latency table" in line
     assert again.key == table.key
     assert find_table(table.key, space, 20, tmp_path / "tables")[0] == again
+
+
+def test_a_table_of_another_version_says_so(ask, tmp_path):
+    table, _, _ = ask()
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**json.loads(table.model_dump_json()), "version": 6}), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"old\.json is a latency table of version 6; this prune-deploy reads \d+: "):
+        LatencyTable.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -62,3 +63,12 @@ def test_a_plan_without_the_block_is_predicted():
     for wanted in ({"block": 0, "stream": 24}, {"stream": 24, "inside": 40}):
         counts = SPACE.complete(wanted)
         assert fit.predict_ns(counts) == pytest.approx(sum(layer_times(counts).values()), rel=0.02)
+
+
+def test_layers_that_take_no_time_make_no_table():
+    """A clock of a microsecond says so of a network that is shorter."""
+    plans = [SPACE.complete({"stream": count}) for count in range(20, 40)]
+    runs = [Run(counts=plan, layers_ns={"stem": 100.0}, share=1.0, dense_ns=100.0) for plan in plans]
+    runs[3] = replace(runs[3], layers_ns={"stem": 0.0})
+    with pytest.raises(SettingError, match="too short for the profiler's clock"):
+        best_fit(runs, LAYERS)

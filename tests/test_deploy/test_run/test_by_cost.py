@@ -17,7 +17,7 @@ from pruners.errors import MethodError, TargetError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.removals import RemovalFolder
-from pruners.target import Target
+from pruners.target import Constraints, Target
 from pruners.task import PruningTask
 
 
@@ -77,6 +77,14 @@ def test_of_several_times_the_hardest_is_met(task, model):
 def test_what_is_never_faster_is_refused(task, model):
     with pytest.raises(TargetError, match=r"2\.00x the speed on simulated was asked for, but the closest plan takes"):
         prune_by_cost(create("uniform"), "flops", task, [table_of(model, lambda share: 1.0 + share)[0]])
+
+
+def test_a_speed_below_the_smallest_share_is_refused(task, model):
+    half = replace(task, constraints=Constraints(min_fraction=0.5))
+    with pytest.raises(
+        TargetError, match=r"^5\.00x the speed on simulated was asked for, .* smallest share of the flops .* is 1\.\d+x"
+    ):
+        prune_by_cost(create("uniform"), "flops", half, [table_of(model, lambda share: share, asked=0.2)[0]])
 
 
 def test_a_method_that_reaches_no_share_says_so(task, model):

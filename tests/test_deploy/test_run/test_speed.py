@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from deploy.run.speed import SpeedTable, prune_to_speed
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
-from pruners.errors import TargetError
+from pruners.errors import SurgeryError, TargetError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.removals import RemovalFolder
@@ -162,6 +163,69 @@ def test_a_table_is_refined_near_the_speed_before_anything_is_pruned(task):
     assert learned == [(pytest.approx(0.5, abs=0.01), None)]
     assert len(shares) == 1
     assert landing.met
+
+
+def test_the_speed_that_is_refused_is_the_one_asked_for(task):
+    """Shares are of the measured dense time, which the table predicts 5 % too long."""
+    model = task[1]
+    measured_ns = model.time_ns() / 1.05
+    least = replace(task[0], constraints=Constraints(min_units=32))
+    table = table_of(model, lambda _: 1.0, asked=0.25, dense_ns=measured_ns)
+    floor = measured_ns / model.time_ns(dict.fromkeys(model.sizes, 32))
+    with pytest.raises(TargetError, match=r"^4\.00x the speed on simulated was asked for, but between 1x and ") as told:
+        prune_to_speed(create("uniform"), least, [table])
+    (highest,) = re.findall(r"and ([0-9.]+)x can be reached", str(told.value))
+    assert floor - 0.01 < float(highest) <= floor
+    within = table_of(model, lambda counts: model.time_ns(counts) / measured_ns, asked=1 / float(highest))
+    _, (landing,) = prune_to_speed(create("uniform"), least, [replace(within, dense_ns=measured_ns)])
+    assert landing.met
+
+
+def test_a_network_faster_than_dense_is_not_given_up_for_one_that_is_not(task):
+    """Both are within the tolerance of the target, or below it."""
+    given = iter((0.97, 1.001, 1.002, 1.001, 1.003))
+    table = table_of(task[1], lambda _: next(given), asked=0.995, tolerance=0.01)
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    assert landing.measured[landing.kept_round] == 0.97
+
+
+def test_a_correction_that_finds_no_plan_keeps_what_there_is(task):
+    class OnlyOnce:
+        trains = ""
+        removes_blocks = False
+        pruned = None
+
+        def prune(self, task):
+            if self.pruned is not None:
+                raise SurgeryError("the user's module cannot be made this small")
+            self.pruned = create("uniform").prune(task)
+            return self.pruned
+
+    _, (landing,) = prune_to_speed(OnlyOnce(), task[0], [table_of(task[1], lambda _: 0.6)])
+    assert landing.measured == (0.6,)
+
+
+def test_the_smallest_network_without_its_blocks_is_measured_before_a_speed_is_refused(task):
+    """The units alone are far from that fast."""
+    model, learned = task[1], []
+    first = next(iter(model.sizes))
+    blocks = replace(model, blocks={"block": (first,)}, sizes={**model.sizes, "block": 1})
+
+    def refine(counts, share):
+        learned.append(dict(counts))
+        return {}
+
+    class RemovesBlocks:
+        trains, removes_blocks = "", True
+
+        def prune(self, task):
+            raise TargetError("out of reach")
+
+    least = replace(task[0], constraints=Constraints(min_fraction=0.5))
+    asked = 0.95 * (model.base_ns + 32) / model.time_ns()
+    with pytest.raises(TargetError, match="out of reach"):
+        prune_to_speed(RemovesBlocks(), least, [table_of(blocks, lambda _: 1.0, asked=asked, refine=refine)])
+    assert learned[0] == {**dict.fromkeys(model.sizes, 32), first: 0, "block": 0}
 
 
 class Restless:

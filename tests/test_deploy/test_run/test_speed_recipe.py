@@ -13,6 +13,7 @@ import pytest
 from deploy.errors import RecipeError
 from deploy.recipe import load_recipe
 from deploy.results.results import load
+from deploy.run.prepare import refuse_early
 from deploy.run.speed_tables import require_speeds
 from pruners.errors import MethodError, TargetError
 
@@ -98,6 +99,14 @@ def test_speeds_that_contradict_each_other_are_refused_before_training(tmp_path)
 def test_a_backend_without_a_profiler_is_refused_before_training(tmp_path):
     with pytest.raises(TargetError, match=r"'torch-compile'.*, so no latency table can be made"):
         require_speeds(load_recipe(_recipe(tmp_path, "{speed_up: 2, on: torch-compile}")))
+
+
+@pytest.mark.parametrize("method", ["magnitude", "lottery"])
+def test_a_method_that_makes_no_network_faster_is_refused_before_training(tmp_path, method):
+    text = RECIPE.replace("{TARGET}", "{speed_up: 2}").replace("method: l1", f"method: {method}")
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(MethodError, match=f"^method '{method}' sets single weights to zero, which makes no network"):
+        refuse_early(load_recipe(tmp_path / "recipe.yaml"))
 
 
 def test_a_speed_met_by_a_cost_with_a_method_that_trains_is_refused_before_training(monkeypatch, tmp_path):

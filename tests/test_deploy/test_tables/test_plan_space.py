@@ -17,6 +17,7 @@ from deploy.errors import ExportError
 from deploy.exporting.export import export_onnx
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import plan_space_of
+from pruners.errors import NothingToPruneError
 from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.registry import create
@@ -181,3 +182,19 @@ def test_a_file_that_the_groups_do_not_explain_has_no_space(mixed, monkeypatch, 
     monkeypatch.setattr("deploy.tables.plan_space._numbers", lambda _: next(numbers))
     with pytest.raises(ExportError, match=message):
         plan_space_of(network, graph, inputs, path)
+
+
+def test_a_network_without_a_group_to_prune_has_no_space(tmp_path):
+    network, inputs = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).eval(), (torch.randn(2, 3, 2, 2),)
+    export_onnx(network, inputs, tmp_path / "dense.onnx")
+    with pytest.raises(NothingToPruneError, match="no layer of the network can lose a channel; whole stay '1'"):
+        plan_space_of(network, trace(network, inputs), inputs, tmp_path / "dense.onnx")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_single_group_of_two_units_is_drawn_narrower(tmp_path, seed):
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 5, 3)).eval()
+    inputs = (torch.randn(2, 3, 6, 6),)
+    export_onnx(network, inputs, tmp_path / "dense.onnx")
+    space = plan_space_of(network, trace(network, inputs), inputs, tmp_path / "dense.onnx", seed=seed)
+    assert [(group.n_units, group.min_units) for group in space.groups] == [(2, 1)]

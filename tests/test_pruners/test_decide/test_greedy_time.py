@@ -14,6 +14,7 @@ from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
 from pruners.decide.exact.plan import exact_counts, kept_importance
 from pruners.decide.greedy import greedy_counts
+from pruners.decide.landing import landing_of
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.graph import trace
 from pruners.registry import create
@@ -47,6 +48,18 @@ def test_a_step_that_saves_nothing_is_counted_with_the_one_that_does():
     scores = {"a": [9.0, 0.1, 0.1, 0.1, 9.0, 9.0, 9.0, 9.0], "b": [1.0] * 8}
     budget = time_budget([TimeLimit(model, 4.0)])
     assert greedy_counts(choices, scores, budget) == {"a": 8, "b": 4}
+
+
+def test_a_landing_is_told_as_a_predicted_share_of_the_dense_time():
+    """Of the measured one, where it is known: here it is 25 ns, and the table predicts 20."""
+    model = model_of({"a": 19}, [(1.0, ("a",))])
+    choices = Choices({"a": (4, 9, 19)})
+    for dense_ns, told in (
+        (None, "latency: 50.00% of the dense network's is predicted, at most 60.00% was allowed"),
+        (25.0, "latency: 40.00% of the dense network's is predicted, at most 48.00% was allowed"),
+    ):
+        budget = time_budget([TimeLimit(model, 12.0, dense_ns)])
+        assert str(landing_of(choices, {"a": 9}, budget)).startswith(f"{told}; the smallest legal step up, of 'a'")
 
 
 def test_a_removal_takes_no_more_units_than_it_may():
