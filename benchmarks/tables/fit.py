@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,10 @@ _LIKELY_BASE = 0.03
 """Plausible base, as a share of the dense network's time."""
 _FAR_OFF = 2.0
 """Multiple of the median residual beyond which a run is down-weighted."""
-_AS_GOOD = 1.2
-"""The largest block size with an error within this factor of the smallest wins: times of fuller blocks vary less."""
+_NOISE = 2.0
+"""A larger block wins unless it predicts layers worse by more than these standard errors: full blocks waste nothing."""
+_FINE, _AS_GOOD = 8, 1.2
+"""Blocks up to the first leave enough counts to choose from, and win with an error within this factor of the least."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -148,7 +151,7 @@ def best_fit(
     blocks: Sequence[int] = BLOCKS,
     near: Sequence[Run] = (),
 ) -> tuple[Fit, HeldOut, tuple[float, ...]]:
-    """Fit the runs with the block size that best predicts held-out runs, by layer sum and whole time.
+    """Fit the runs with the largest block size that predicts the layers of held-out runs as well as any.
 
     Parameters
     ----------
@@ -172,22 +175,18 @@ def best_fit(
         All layers of a plan took no time by the profiler's clock.
     """
     dense_ns = dense_of([*runs, *near])
-    layers = np.array([sum(run.layers_ns.values()) for run in runs])
-    if not layers.all():
+    if not all(any(run.layers_ns.values()) for run in runs):
         raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
     measured = np.array([run.share for run in runs]) * dense_ns
-    predictions: dict[tuple[int, int], Floats] = {}
-    errors: dict[tuple[int, int], float] = {}
+    best: dict[int, _HeldOut] = {}
     for block in blocks:
+        tried = []
         for off in sorted({block, *_OFF}):
             look()  # the machine is held: nothing else reports progress during a long fit
-            sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
-            predictions[block, off] = whole
-            errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
-    smallest = min(errors.values())
-    block = max(block for (block, _), error in errors.items() if error <= _AS_GOOD * smallest)
-    off = min((off for tried, off in errors if tried == block), key=lambda off: errors[block, off])
-    predicted = predictions[block, off]
+            tried.append(_held_out(runs, near, sizes, block, off, dense_ns))
+        best[block] = min(tried, key=lambda each: float(each.errors.mean()))
+    block = _largest_as_good({block: each.errors for block, each in best.items()})
+    _, off, predicted = best[block]
     fit = _fit([*runs, *near], sizes, block, off, dense_ns, n_near=len(near))
     return fit, quality(predicted, measured), tuple(predicted.tolist())
 
@@ -210,20 +209,50 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
     )
 
 
+def _largest_as_good(errors: Mapping[int, Floats]) -> int:
+    """Return the largest block whose errors, one for each run, are as small as those of the best one, but for noise."""
+    least = min(errors.values(), key=lambda each: float(each.mean()))
+
+    def as_good(block: int) -> bool:
+        apart = errors[block] - least
+        noise = float(apart.std(ddof=1)) / sqrt(len(apart))
+        return float(apart.mean()) <= _NOISE * noise or (
+            block <= _FINE and float(errors[block].mean()) <= _AS_GOOD * float(least.mean())
+        )
+
+    return max(block for block in errors if as_good(block))
+
+
+class _HeldOut(NamedTuple):
+    """Held-out predictions of runs with one block and multiple.
+
+    Layers show the block better than their sum does: their errors do not cancel out.
+    """
+
+    errors: Floats
+    """Sum of the errors of a run's layers, as a share of their time."""
+    off: int
+    whole_ns: Floats
+
+
 def _held_out(
     runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
-) -> tuple[Floats, Floats]:
-    """Return held-out predictions of layer sums and whole times, in nanoseconds."""
-    sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
+) -> _HeldOut:
+    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
     # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each.
     folds = [(index + index // _FOLDS) % _FOLDS for index in range(len(runs))]
     for fold in range(_FOLDS):
         rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
         fit = _fit([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
         for index in (index for index, own in enumerate(folds) if own == fold):
-            whole[index] = max(1.0, fit.predict_ns(runs[index].counts))
-            sums[index] = (whole[index] - fit.base_ns) / fit.scale
-    return sums, whole
+            run = runs[index]
+            times = {layer.name: layer.time_ns(run.counts, block) for layer in fit.layers}
+            whole[index] = max(1.0, fit.base_ns + sum(times.values()))
+            errors[index] = sum(
+                abs(times.get(name, 0.0) / fit.scale - run.layers_ns.get(name, 0.0))
+                for name in times.keys() | run.layers_ns.keys()
+            ) / sum(run.layers_ns.values())
+    return _HeldOut(errors, off, whole)
 
 
 def _fit(

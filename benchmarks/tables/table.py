@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[7] = 7
+    version: Literal[8] = 8
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]
