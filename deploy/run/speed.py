@@ -164,16 +164,14 @@ def _near_speed(task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], *
 def _corrected(
     method: PruningMethod, task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], rounds: Sequence[Round]
 ) -> Pruned:
-    """Prune again, for times corrected by how far off a measured plan is predicted.
+    """Prune again, for times corrected by what the measured plans were predicted to take.
 
     The result is near the closest plan if a new plan there is predicted to meet the times and leaves the network its
     own class where that plan does. Otherwise the last plan corrects the times, and any plan may follow.
     """
 
     def shares(one: Round) -> list[float]:
-        return [
-            table.asked * table.predicted(one.counts) / share for table, share in zip(tables, one.measured, strict=True)
-        ]
+        return [_corrected_share(table, index, one, rounds) for index, table in enumerate(tables)]
 
     # A corrected target is a separate pruning: nothing to resume.
     anywhere = replace(task, target=_target(tables, shares(rounds[-1])), keeper=None)
@@ -190,6 +188,24 @@ def _corrected(
     short = min(share - table.predicted(counts) - table.tolerance for table, share in zip(tables, wanted, strict=True))
     new = all(counts != one.counts for one in rounds)
     return near if new and short <= 0 and near.form in ("module", closest.pruned.form) else method.prune(anywhere)
+
+
+def _corrected_share(table: SpeedTable, index: int, one: Round, rounds: Sequence[Round]) -> float:
+    """Return the share to predict for a plan that measures as requested.
+
+    It is interpolated between the closest faster and slower plans measured so far. If all are faster or all slower, or
+    their predictions are not in this order, the table is as far off as for the plan of `one`.
+    """
+    faster = [each for each in rounds if each.measured[index] <= table.asked]
+    slower = [each for each in rounds if each.measured[index] > table.asked]
+    if faster and slower:
+        below = max(faster, key=lambda each: each.measured[index])
+        above = min(slower, key=lambda each: each.measured[index])
+        low, high = table.predicted(below.counts), table.predicted(above.counts)
+        if low < high:
+            apart = above.measured[index] - below.measured[index]
+            return low + (table.asked - below.measured[index]) / apart * (high - low)
+    return table.asked * table.predicted(one.counts) / one.measured[index]
 
 
 def _around(counts: Counts, choices: Choices, tables: Sequence[SpeedTable]) -> dict[str, tuple[int, int]]:
