@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -194,18 +195,15 @@ def test_a_network_faster_than_dense_is_not_given_up_for_one_that_is_not(task):
 
 
 def test_a_correction_that_finds_no_plan_keeps_what_there_is(task):
-    class OnlyOnce:
-        trains = ""
-        removes_blocks = False
-        pruned = None
+    once = iter([create("uniform").prune])
 
-        def prune(self, task):
-            if self.pruned is not None:
-                raise SurgeryError("the user's module cannot be made this small")
-            self.pruned = create("uniform").prune(task)
-            return self.pruned
+    def prune(given):
+        for each in once:
+            return each(given)
+        raise SurgeryError("the user's module cannot be made this small")
 
-    _, (landing,) = prune_to_speed(OnlyOnce(), task[0], [table_of(task[1], lambda _: 0.6)])
+    method = SimpleNamespace(trains="", removes_blocks=False, prune=prune)
+    _, (landing,) = prune_to_speed(method, task[0], [table_of(task[1], lambda _: 0.6)])
     assert landing.measured == (0.6,)
 
 
@@ -219,16 +217,14 @@ def test_the_smallest_network_without_its_blocks_is_measured_before_a_speed_is_r
         learned.append(dict(counts))
         return {}
 
-    class RemovesBlocks:
-        trains, removes_blocks = "", True
+    def prune(given):
+        raise TargetError("out of reach")
 
-        def prune(self, task):
-            raise TargetError("out of reach")
-
+    method = SimpleNamespace(trains="", removes_blocks=True, prune=prune)
     least = replace(task[0], constraints=Constraints(min_fraction=0.5))
     asked = 0.95 * (model.base_ns + 32) / model.time_ns()
     with pytest.raises(TargetError, match="out of reach"):
-        prune_to_speed(RemovesBlocks(), least, [table_of(blocks, lambda _: 1.0, asked=asked, refine=refine)])
+        prune_to_speed(method, least, [table_of(blocks, lambda _: 1.0, asked=asked, refine=refine)])
     assert learned[0] == {**dict.fromkeys(model.sizes, 32), first: 0, "block": 0}
 
 
