@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
-from pruners.decide.budget import Budget, stays_whole
+from pruners.decide.budget import Budget, nothing_to_prune
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, fast_choices, goal_of, require_one_removal
@@ -193,7 +193,7 @@ class Method(PruningMethod):
         before = checksum(task.model)
         graph = trace(task.model, task.example_inputs, policy=policy_of(task))
         if not any(group.prunable for group in graph.groups):
-            raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
+            raise nothing_to_prune(graph.whole)
         whole = self._unrankable(task, graph)
         graph = graph.holding(whole)
         if whole and not any(group.prunable for group in graph.groups):

@@ -32,8 +32,7 @@ from deploy.files.atomic import output_errors
 from deploy.tables.kept_spaces import find_space, keep_space
 from deploy.tables.onnx_blocks import block_places
 from pruners.channels.program import named_tensors
-from pruners.decide.budget import stays_whole
-from pruners.errors import NothingToPruneError
+from pruners.decide.budget import nothing_to_prune
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
 from pruners.plan import PruningPlan
@@ -90,7 +89,7 @@ def plan_space_of(
     file = modelfile.read(dense)
     groups = [group for group in graph.groups if group.prunable and group.n_units > group.min_units]
     if not groups:
-        raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
+        raise nothing_to_prune(graph.whole)
     rng = random.Random(seed)
     draws = [{group.name: group.n_units for group in groups}]
     files = [dict(_numbers(onnx.load(dense)))]

@@ -9,9 +9,9 @@ from math import floor
 
 from pruners.decide.choices import Choices
 from pruners.decide.latency import LatencyModel
-from pruners.errors import TargetError
+from pruners.errors import NothingToPruneError, TargetError
 
-__all__ = ["Budget", "TimeLimit", "stays_whole", "time_budget"]
+__all__ = ["Budget", "TimeLimit", "nothing_to_prune", "time_budget"]
 
 _NAMED = 3
 """Most layers that a message names."""
@@ -138,7 +138,7 @@ class Budget:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
                 f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
-                f"multiple_of, min_units, min_fraction, bounds, exact_only{stays_whole(self.whole)}"
+                f"multiple_of, min_units, min_fraction, bounds, exact_only{_stays_whole(self.whole)}"
             )
 
 
@@ -161,7 +161,12 @@ def time_budget(times: Iterable[TimeLimit], whole: Mapping[str, str] | None = No
     return Budget(cost=cost, limit=1.0, of="latency", dense_cost=dense, times=limits, whole=whole or {})
 
 
-def stays_whole(whole: Mapping[str, str]) -> str:
+def nothing_to_prune(whole: Mapping[str, str]) -> NothingToPruneError:
+    """Return the error of a network none of whose layers can lose a channel; `whole` says why each stays whole."""
+    return NothingToPruneError(f"no layer of the network can lose a channel{_stays_whole(whole)}")
+
+
+def _stays_whole(whole: Mapping[str, str]) -> str:
     """Name the largest layers that stay whole, and why, as the end of a message; empty if there are none."""
     if not whole:
         return ""
