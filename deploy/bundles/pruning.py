@@ -80,6 +80,7 @@ class SpeedLanding(Record):
     predicted: tuple[PositiveFloat, ...] = Field(min_length=1, description="for the plan of each round")
     measured: tuple[PositiveFloat, ...] = Field(min_length=1)
     kept_round: NonNegativeInt = Field(description="index of the round whose plan is kept")
+    why_off: str = Field("", description="why the kept plan is off by more than the tolerance; empty if it is not")
     macs: PositiveFloat = Field(description="share of the dense network's MACs that is kept")
     importance: float | None = Field(
         None, description="mean over groups of the square root of the share of units kept; None: not known"
@@ -117,12 +118,12 @@ class SpeedLanding(Record):
             f"{self.predicted_speed_up:.2f}x, measured {self.measured_speed_up:.2f}x in "
             f"{n} round{'s' if n > 1 else ''}, with {self.macs:.1%} of the MACs"
         )
-        if self.importance is None or self.importance_by_flops is None or self.macs_by_flops is None:
-            return summary
-        return (
-            f"{summary}; kept importance {self.importance:.3f}, of uniform pruning by FLOPs to the same time "
-            f"{self.importance_by_flops:.3f} with {self.macs_by_flops:.1%} of the MACs"
-        )
+        if self.importance is not None and self.importance_by_flops is not None and self.macs_by_flops is not None:
+            summary += (
+                f"; kept importance {self.importance:.3f}, of uniform pruning by FLOPs to the same time "
+                f"{self.importance_by_flops:.3f} with {self.macs_by_flops:.1%} of the MACs"
+            )
+        return f"{summary}; off by more than {self.tolerance:g}: {self.why_off}" if self.why_off else summary
 
 
 class DropTry(Record):

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.loss_check import require_repeatable
-from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
+from deploy.run.speed.landing import landed
+from deploy.run.speed.rounds import Round, SpeedTable, counts_of, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within
 from pruners.errors import SurgeryError, TargetError
@@ -75,4 +76,4 @@ def prune_by_cost(
                 f"`by` ({refused[-1]})"
             )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
-    return landed(task, graph, tables, rounds)
+    return landed(task, graph, tables, rounds, ended=f"no share of the {of} that was tried comes closer")

@@ -15,7 +15,8 @@ from benchmarks.tables.build import table_of
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import as_call_errors
 from deploy.run.loss_check import require_channels
-from deploy.run.speed import SpeedTable, prune_to_speed
+from deploy.run.speed.pruning import prune_to_speed
+from deploy.run.speed.rounds import SpeedTable
 from deploy.run.speed_tables import speed_table
 from deploy.tables.plan_space import DENSE, write_plan_space
 from pruners.base import PruningMethod

@@ -23,7 +23,7 @@ from deploy.exporting.capture import one_batch
 from deploy.files.atomic import output_errors
 from deploy.recipe import Recipe, TargetSpec
 from deploy.run.run_stages import speed_backend
-from deploy.run.speed import Counts, SpeedTable
+from deploy.run.speed.rounds import Counts, SpeedTable
 from deploy.run.stages import stage_key
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space

@@ -23,7 +23,7 @@ from deploy.recipe import Recipe
 from deploy.run.by_cost import prune_by_cost
 from deploy.run.progress import Progress
 from deploy.run.run_stages import speed_backend
-from deploy.run.speed import prune_to_speed
+from deploy.run.speed.pruning import prune_to_speed
 from deploy.run.speed_tables import measure_tables, read_tables
 from deploy.run.stages import write_json
 from deploy.sources.datasets.data import DataSource

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.process.serving import end_with_parent
 from deploy.exporting.export import export_onnx
 from deploy.files.atomic import write_file
-from deploy.run.speed import prune_to_speed
+from deploy.run.speed.pruning import prune_to_speed
 from deploy.sources.boundary import versions
 from deploy.studies.engine.reasons import reason_of
 from deploy.studies.latency.competitors import at_the_time

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from deploy.run.speed import Counts, importance_of
+from deploy.run.speed.landing import importance_of
+from deploy.run.speed.rounds import Counts
 from deploy.studies.latency.rows import Competitor
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.search import largest_within

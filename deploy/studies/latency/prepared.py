@@ -18,7 +18,7 @@ from benchmarks.tables.build import table_of
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
-from deploy.run.speed import SpeedTable
+from deploy.run.speed.rounds import SpeedTable
 from deploy.run.speed_tables import speed_table
 from deploy.studies.coverage.models import fresh
 from deploy.studies.coverage.rows import ListedNetwork

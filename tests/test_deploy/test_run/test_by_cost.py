@@ -11,7 +11,7 @@ from torch import nn
 
 from deploy.recipe import TargetSpec
 from deploy.run.by_cost import prune_by_cost
-from deploy.run.speed import SpeedTable
+from deploy.run.speed.rounds import SpeedTable
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, TargetError
 from pruners.graph import trace

@@ -14,7 +14,7 @@ import pruners
 from backends import registry as backends
 from deploy.bundles.of_pruned import proof_of
 from deploy.run import speed_service
-from deploy.run.speed import SpeedTable
+from deploy.run.speed.rounds import SpeedTable
 from pruners import registry
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, ServiceError, TargetError

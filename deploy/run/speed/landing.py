@@ -1,0 +1,98 @@
+"""Which of the measured plans is kept, and how closely it meets the requested speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+
+from deploy.bundles.pruning import SpeedLanding
+from deploy.run.speed.rounds import Counts, Round, SpeedTable, off
+from pruners.decide.choices import Choices, choices_of
+from pruners.decide.latency import LatencyModel
+from pruners.errors import TargetError
+from pruners.graph import Graph
+from pruners.task import Pruned, PruningTask
+
+__all__ = ["importance_of", "kept_share_scores", "landed"]
+
+_WIDTHS = 200
+"""Number of widths of uniform pruning to try."""
+
+
+def landed(
+    task: PruningTask, graph: Graph, tables: Sequence[SpeedTable], rounds: Sequence[Round], *, ended: str
+) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
+    """Return the closest of the measured plans, and how closely it meets each table's speed.
+
+    Parameters
+    ----------
+    task : PruningTask
+        The task that was pruned.
+    graph : Graph
+        Trace of its model.
+    tables : sequence of SpeedTable
+        One for each speed, fitted to everything measured so far.
+    rounds : sequence of Round
+        At least one.
+    ended : str
+        Why there are no more rounds, in case the closest plan is off.
+
+    Raises
+    ------
+    TargetError
+        The closest plan is measured to be no faster than the dense network.
+    """
+    kept = min(range(len(rounds)), key=lambda index: off(rounds[index], tables))
+    best = rounds[kept]
+    for table, share in zip(tables, best.measured, strict=True):
+        if share >= 1:
+            raise TargetError(
+                f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
+                f"{share:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
+            )
+    choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
+    uniform = _as_fast(choices, [table.model for table in tables], best.counts)
+    landings = tuple(
+        SpeedLanding(
+            backend=table.model.backend,
+            threads=table.threads,
+            asked=table.asked,
+            tolerance=table.tolerance,
+            predicted=tuple(one.predicted[index] for one in rounds),
+            measured=tuple(one.measured[index] for one in rounds),
+            kept_round=kept,
+            why_off=ended if abs(best.measured[index] - table.asked) > table.tolerance else "",
+            macs=best.pruned.macs_after / best.pruned.macs_before,
+            importance=importance_of(choices, best.counts),
+            macs_by_flops=None if uniform is None else graph.macs(uniform) / graph.macs(),
+            importance_by_flops=None if uniform is None else importance_of(choices, uniform),
+        )
+        for index, table in enumerate(tables)
+    )
+    return best.pruned, landings
+
+
+def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -> dict[str, int] | None:
+    """Return the largest uniform-width network that is predicted to be as fast; None if there is none."""
+    limits = [model.time_ns(counts) for model in models]
+    for width in range(_WIDTHS, 0, -1):
+        uniform = {name: choices.nearest(name, width / _WIDTHS * size) for name, size in choices.whole.items()}
+        if all(model.time_ns(uniform) <= limit for model, limit in zip(models, limits, strict=True)):
+            return uniform
+    return None
+
+
+def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
+    """Return scores of units whose sum ranks plans as `importance_of` does; the first units of a group count most."""
+    whole = choices.whole
+    return {
+        name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
+        for name in choices.movable
+    }
+
+
+def importance_of(choices: Choices, counts: Counts) -> float:
+    """Return the mean over groups of the square root of the share of units kept."""
+    whole = choices.whole
+    return sum(sqrt(counts.get(name, size) / size) for name, size in whole.items()) / len(whole)

@@ -1,0 +1,124 @@
+"""Prune to a speed: measure plans, and refine the latency tables around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmarks.errors import WorkerError
+from deploy.bundles.pruning import SpeedLanding
+from deploy.run.speed.correction import NO_PLAN, corrected, target_of
+from deploy.run.speed.landing import kept_share_scores, landed
+from deploy.run.speed.rounds import Counts, SpeedTable, counts_of, measured, off
+from pruners.base import PruningMethod
+from pruners.decide.blocks import held_blocks
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.exact.plan import exact_plan
+from pruners.decide.goal import goal_of
+from pruners.errors import TargetError
+from pruners.graph import Graph, trace
+from pruners.surgery import policy_of
+from pruners.target import Target
+from pruners.task import Pruned, PruningTask
+
+__all__ = ["prune_to_speed"]
+
+_CORRECTIONS = 4
+_SURE = 1.25
+"""Multiple of the requested time beyond which the smallest network's prediction is believed without measuring it."""
+
+
+def prune_to_speed(
+    method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable]
+) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
+    """Refine the tables near the requested speed, prune, measure, and correct until the measured times meet it.
+
+    Before the first pruning, plans around one of the requested speed are measured, since few of a table's random plans
+    are that fast. A speed slightly out of reach by the table is refused only once the smallest network has been
+    measured, and not if that is within the tolerance. Each of at most four corrections refines the tables around the
+    plan and prunes again, if possible near the plan that was measured closest, where the tables are off by about as
+    much. If all plans are off, one that is faster than requested is preferred to one that is slower.
+    A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
+
+    Parameters
+    ----------
+    method : PruningMethod
+        Decides the plan.
+    task : PruningTask
+        Its target is replaced.
+    tables : sequence of SpeedTable
+        One for each speed to meet.
+
+    Returns
+    -------
+    (Pruned, tuple of SpeedLanding)
+        One for each table.
+
+    Raises
+    ------
+    TargetError
+        A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
+    """
+    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
+    tables, floor = _near_speed(method, task, graph, tables)
+    pruned = method.prune(replace(task, target=target_of(tables, [table.asked for table in tables], floor)))
+    rounds = [measured(pruned, counts_of(pruned, tables[0].model), tables)]
+    ended = f"method {method.name!r} trains, so it prunes once" if method.trains else ""
+    while not ended and off(rounds[-1], tables)[0] > 0:
+        try:
+            tables = [table.refine(rounds[-1].counts, t) for table, t in zip(tables, rounds[-1].measured, strict=True)]
+            if (plan := corrected(method, task, graph, tables, rounds, floor)) is None:
+                ended = "no other plan is predicted to be closer"
+            else:
+                rounds.append(measured(plan, counts_of(plan, tables[0].model), tables))
+        except (*NO_PLAN, WorkerError) as error:  # what was measured before is as close as it gets
+            ended = f"no correction: {error}"
+        if len(rounds) > _CORRECTIONS:
+            ended = f"{_CORRECTIONS} corrections were not enough"
+    return landed(task, graph, tables, rounds, ended=ended)
+
+
+def _near_speed(
+    method: PruningMethod, task: PruningTask, graph: Graph, tables: Sequence[SpeedTable]
+) -> tuple[list[SpeedTable], Counts]:
+    """Refine the tables around a plan of the requested speed, for any method: the one that keeps the most units.
+
+    If the smallest network is predicted to miss the speed by little, refine them around it first.
+
+    Returns
+    -------
+    (list of SpeedTable, Mapping of str to int)
+        The tables, and the counts of the smallest network.
+    """
+    asked = [table.asked for table in tables]
+    _, _, removable, floor = _goal(method, task, graph, target_of(tables, asked))
+    doubted = [table.asked < table.predicted(floor) <= _SURE * table.asked for table in tables]
+    tables = [table.refine(floor, None) if doubt else table for table, doubt in zip(tables, doubted, strict=True)]
+    choices, budget, _, smallest = _goal(method, task, graph, target_of(tables, asked, floor))
+    try:
+        counts, gone, _ = exact_plan(choices, kept_share_scores(choices), budget, blocks=removable)
+    except TargetError:
+        return tables, smallest  # out of reach: the method says so
+    counts |= tables[0].model.without(gone)
+    return [
+        table if doubt and counts == floor else table.refine(counts, None)
+        for table, doubt in zip(tables, doubted, strict=True)
+    ], smallest
+
+
+class _Goal(NamedTuple):
+    """Legal choices, the limit, the residual blocks that may be removed, and the smallest network."""
+
+    choices: Choices
+    budget: Budget
+    removable: tuple[str, ...]
+    floor: Counts
+
+
+def _goal(method: PruningMethod, task: PruningTask, graph: Graph, target: Target) -> _Goal:
+    choices, budget = goal_of(target, task.constraints, graph)
+    held = held_blocks(graph.blocks, graph.groups, task.constraints)
+    removable = tuple(name for name in budget.known_blocks if method.removes_blocks and name not in held)
+    return _Goal(choices, budget, removable, {**choices.floor, **budget.times[0].model.without(removable)})
