@@ -25,7 +25,7 @@ from benchmarks.records.base import Record
 from benchmarks.records.disk import read_errors, write_atomically
 from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
 
-__all__ = ["Filed", "lift", "load", "load_comparison", "load_measurement", "save"]
+__all__ = ["Filed", "lift", "load", "load_comparison", "load_measurement", "save", "version_of"]
 
 Versioned = TypeVar("Versioned", Measurement, Comparison)
 Kept = TypeVar("Kept", bound=Record)
@@ -59,6 +59,11 @@ def save(record: Record, path: Path) -> None:
         raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
+def version_of(kind: type[Record]) -> int | None:
+    """Return the version of a kind that has only one; None if its files name none."""
+    return kind.model_fields["version"].default if "version" in kind.model_fields else None
+
+
 def load(path: Path, kind: type[Kept], what: str) -> Kept:
     """Read a record of a kind that has only one version.
 
@@ -85,9 +90,10 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
     try:
         return kind.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        version = next((each["input"] for each in error.errors() if each["loc"] == ("version",)), None)
-        if isinstance(version, int):
-            known = kind.model_fields["version"].default
+        version, known = document.get("version") if isinstance(document, dict) else None, version_of(kind)
+        fields = kind.model_fields.keys()
+        # A file of another kind may have a version too, but has few of the fields.
+        if known is not None and type(version) is int and 3 * len(fields & document.keys()) >= 2 * len(fields):
             reason = f"{path} is a {what} of version {version}; this prune-deploy reads {known}: make a new one"
             raise RecordError(reason) from error
         raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error

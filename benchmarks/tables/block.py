@@ -16,13 +16,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.errors import WorkerError
+from benchmarks.errors import SettingError, WorkerError
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec, content_sha256
+from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.build import kept_table
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import best_fit, layer_sizes
+from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
 from benchmarks.tables.timer import Say, plan_timer
 
@@ -84,9 +85,11 @@ def known_block(
         return KnownBlock(table.block, "table")
     try:
         size = find_block(spec, seed=seed, progress=say, processes=processes, machine=machine)
-    except WorkerError as error:
-        why = "the layers are shorter than its clock resolves" if error.kind == "OptionError" else str(error)
-        return KnownBlock(None, "unknown", why)
+    except (SettingError, WorkerError) as error:
+        too_short = isinstance(error, SettingError) or error.kind == "OptionError"
+        return KnownBlock(
+            None, "unknown", "the layers are shorter than its clock resolves" if too_short else str(error)
+        )
     return KnownBlock(size, "unknown" if size is None else "measured")
 
 
@@ -118,8 +121,8 @@ def find_block(
 
     Raises
     ------
-    WorkerError
-        The backend refuses the network, or reports no layer times.
+    WorkerError, SettingError
+        The backend refuses the network, or reports no layer times; all of them are 0.
     """
     say = progress or (lambda _: None)
     say(f"find out how many channels {spec.backend} computes together")

@@ -1,4 +1,7 @@
-"""Build a latency table from random measured plans, in two rounds; the second uses the block size of the first."""
+"""Build a latency table from random measured plans, in two rounds; the second uses the block sizes of the first.
+
+If the first round cannot tell its block from a smaller one, every other plan of the second is a multiple of that.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.subject.subject import SubjectSpec, content_sha256
+from benchmarks.tables.best_fit import BLOCKS, best_fit, blocks_as_good
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
 from benchmarks.tables.draws import draw, draw_near
-from benchmarks.tables.fit import BLOCKS, LayerSizes, Run, best_fit, dense_of, layer_sizes
+from benchmarks.tables.fit import LayerSizes, Run, dense_of, layer_sizes
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 from benchmarks.tables.timer import PlanTimer, Say, key_of, plan_timer, sizes_of
@@ -86,20 +90,23 @@ def build_table(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     begin = machine.now_s()
     rng = random.Random(seed)
-    first, block = round(_FIRST_ROUND * plans), 1
+    first = round(_FIRST_ROUND * plans)
+    grains: Sequence[int] = _GRAINS
     purpose = f"deploy table build {spec.model}"
     with plan_timer(spec, space, purpose=purpose, seed=seed, say=say, processes=processes, machine=machine) as timer:
         for index in range(plans):
             if index == first:
-                block = best_fit(runs, sized)[0].block
-                say(f"{spec.backend} computes {block} channels together")
+                grains = blocks_as_good(runs, sized)[-2:]
+                say(f"{spec.backend} computes {' or '.join(map(str, grains))} channels together")
             absent = _ABSENT if index % 2 else 0.0
             if index % (plans // 3) == 0:  # repeat the dense network to notice a slowed machine
                 counts = space.whole
             elif index < first:
-                counts = draw(space, rng, block=_GRAINS[index % len(_GRAINS)], least=0.2, most=1.0, absent=absent)
+                counts = draw(space, rng, block=grains[index % len(grains)], least=0.2, most=1.0, absent=absent)
             else:
-                counts = draw(space, rng, block=block, least=0.35, most=1.0, absent=absent)
+                # Neither the parity of `absent` nor the folds of `best_fit` go with the grain.
+                grain = grains[index // 2 % len(grains)]
+                counts = draw(space, rng, block=grain, least=0.35, most=1.0, absent=absent)
             runs.append(timer(counts))
             say(f"plan {index + 1}/{plans}: {runs[-1].share:.3f} of the dense network's time")
         key = timer.key(runs[0])

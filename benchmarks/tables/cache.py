@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.machine.state import state_folder
 from benchmarks.records.base import Record
-from benchmarks.records.file import save
+from benchmarks.records.file import save, version_of
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 
@@ -98,6 +98,5 @@ def kept_tables(folder: Path | None = None) -> Iterator[tuple[Path, LatencyTable
 
 
 def _name(key: TableKey, space: PlanSpace, plans: int) -> str:
-    version = LatencyTable.model_fields["version"].default
-    parts = [key.model_dump(mode="json"), space.model_dump(mode="json"), plans, version]
+    parts = [key.model_dump(mode="json"), space.model_dump(mode="json"), plans, version_of(LatencyTable)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.best_fit import quality
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import quality
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan
 from benchmarks.tables.timer import plan_timer

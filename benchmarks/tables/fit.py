@@ -1,4 +1,4 @@
-"""Fit staircases of layer times over kept counts, with the block size that explains the measured plans best.
+"""Fit staircases of layer times over kept counts, for blocks of a given size.
 
 A kernel computes channels in blocks, so the time of a layer grows in steps: with X and Y the blocks of its input and
 output channels, ``t = a + b*X + c*Y + d*X*Y``. If the channels are not a multiple of the block, or of a smaller or
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -18,31 +17,19 @@ import numpy.typing as npt
 import onnx
 
 from backends.modelfile import node_name
-from benchmarks.errors import SettingError
-from benchmarks.process.waiting import look
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, Size
-from benchmarks.tables.table import HeldOut, LayerTime, MeasuredPlan, Steps, Term
+from benchmarks.tables.table import LayerTime, MeasuredPlan, Steps, Term
 
-__all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quality"]
+__all__ = ["Fit", "LayerSizes", "Run", "dense_of", "fitted", "layer_sizes"]
 
-BLOCKS = (1, 4, 8, 16, 32, 64)
-"""Block sizes to try."""
-_OFF = (4, 8, 16, 32)
-"""Sizes that channels may need to be a multiple of, besides the block: some kernels take two blocks at a time."""
-
-_FOLDS = 5
 _NEAR = 4.0
 """Weight of a run of a plan near the one sought."""
 _LIKELY_BASE = 0.03
 """Plausible base, as a share of the dense network's time."""
 _FAR_OFF = 2.0
 """Multiple of the median residual beyond which a run is down-weighted."""
-_NOISE = 2.0
-"""A larger block wins unless it predicts layers worse by more than these standard errors: full blocks waste nothing."""
-_FINE, _AS_GOOD = 8, 1.2
-"""Blocks up to the first leave enough counts to choose from, and win with an error within this factor of the least."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,120 +131,31 @@ def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, LayerSize
     return sizes
 
 
-def best_fit(
-    runs: Sequence[Run],
-    sizes: Mapping[str, LayerSizes],
-    *,
-    blocks: Sequence[int] = BLOCKS,
-    near: Sequence[Run] = (),
-) -> tuple[Fit, HeldOut, tuple[float, ...]]:
-    """Fit the runs with the largest block size that predicts the layers of held-out runs as well as any.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        At least ten.
-    sizes : Mapping of str to LayerSizes
-        By weighted layer, see `layer_sizes`.
-    blocks : sequence of int
-        Block sizes to try.
-    near : sequence of Run
-        More runs, of plans near the one sought; each weighs as much as several others.
-
-    Returns
-    -------
-    (Fit, HeldOut, tuple of float)
-        The fit to all runs, the held-out errors, and the held-out predictions in nanoseconds.
-
-    Raises
-    ------
-    SettingError
-        All layers of a plan took no time by the profiler's clock.
-    """
-    dense_ns = dense_of([*runs, *near])
-    if not all(any(run.layers_ns.values()) for run in runs):
-        raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
-    measured = np.array([run.share for run in runs]) * dense_ns
-    best: dict[int, _HeldOut] = {}
-    for block in blocks:
-        tried = []
-        for off in sorted({block, *_OFF}):
-            look()  # the machine is held: nothing else reports progress during a long fit
-            tried.append(_held_out(runs, near, sizes, block, off, dense_ns))
-        best[block] = min(tried, key=lambda each: float(each.errors.mean()))
-    block = _largest_as_good({block: each.errors for block, each in best.items()})
-    _, off, predicted = best[block]
-    fit = _fit([*runs, *near], sizes, block, off, dense_ns, n_near=len(near))
-    return fit, quality(predicted, measured), tuple(predicted.tolist())
-
-
 def dense_of(runs: Sequence[Run]) -> float:
     """Return nanoseconds of the dense network: its fastest call over all plans."""
     return min(run.dense_ns for run in runs)
 
 
-def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Floats) -> HeldOut:
-    """Return the errors of predicted times, as a share of the measured ones."""
-    first, second = np.asarray(predicted, float), np.asarray(measured, float)
-    apart = np.abs(first / second - 1)
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
-    return HeldOut(
-        n_plans=len(first),
-        mape=float(apart.mean()),
-        worst=float(apart.max()),
-        rank_correlation=float(np.clip(np.corrcoef(ranks[0], ranks[1])[0, 1], -1, 1)),
-    )
-
-
-def _largest_as_good(errors: Mapping[int, Floats]) -> int:
-    """Return the largest block whose errors, one for each run, are as small as those of the best one, but for noise."""
-    least = min(errors.values(), key=lambda each: float(each.mean()))
-
-    def as_good(block: int) -> bool:
-        apart = errors[block] - least
-        noise = float(apart.std(ddof=1)) / sqrt(len(apart))
-        return float(apart.mean()) <= _NOISE * noise or (
-            block <= _FINE and float(errors[block].mean()) <= _AS_GOOD * float(least.mean())
-        )
-
-    return max(block for block in errors if as_good(block))
-
-
-class _HeldOut(NamedTuple):
-    """Held-out predictions of runs with one block and multiple.
-
-    Layers show the block better than their sum does: their errors do not cancel out.
-    """
-
-    errors: Floats
-    """Sum of the errors of a run's layers, as a share of their time."""
-    off: int
-    whole_ns: Floats
-
-
-def _held_out(
-    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
-) -> _HeldOut:
-    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
-    # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each.
-    folds = [(index + index // _FOLDS) % _FOLDS for index in range(len(runs))]
-    for fold in range(_FOLDS):
-        rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
-        fit = _fit([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
-        for index in (index for index, own in enumerate(folds) if own == fold):
-            run = runs[index]
-            times = {layer.name: layer.time_ns(run.counts, block) for layer in fit.layers}
-            whole[index] = max(1.0, fit.base_ns + sum(times.values()))
-            errors[index] = sum(
-                abs(times.get(name, 0.0) / fit.scale - run.layers_ns.get(name, 0.0))
-                for name in times.keys() | run.layers_ns.keys()
-            ) / sum(run.layers_ns.values())
-    return _HeldOut(errors, off, whole)
-
-
-def _fit(
+def fitted(
     runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float, *, n_near: int = 0
 ) -> Fit:
+    """Fit the staircases of every layer, and the times of whole calls to their sums.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Measured plans.
+    sizes : Mapping of str to LayerSizes
+        By weighted layer, see `layer_sizes`.
+    block : int
+        Channels computed together.
+    off : int
+        Size that channels may need to be a multiple of.
+    dense_ns : float
+        Time of the dense network.
+    n_near : int
+        How many of the last runs are of plans near the one sought; each weighs as much as several others.
+    """
     names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
     fitted = {name: _fit_layer(name, runs, sizes.get(name, LayerSizes()), block, off, weights) for name in names}

@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[8] = 8
+    version: Literal[9] = 9
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

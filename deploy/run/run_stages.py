@@ -8,6 +8,7 @@ from typing import Any
 
 from backends import registry
 from benchmarks.machine.environment import identity
+from benchmarks.records.file import version_of
 from benchmarks.subject.backend_options import compile_options
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
@@ -74,7 +75,7 @@ def table_key(recipe: Recipe) -> str:
         fingerprint(recipe.network),
         part["data"],
         policy,
-        [kind.model_fields["version"].default for kind in (LatencyTable, PlanSpace)],
+        [version_of(kind) for kind in (LatencyTable, PlanSpace)],
         part["export"],
         [backend, bench.precision, bench.batch],
         here,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from deploy.run.loss_check import require_channels
 from deploy.run.speed.pruning import prune_to_speed
 from deploy.run.speed.rounds import SpeedTable
 from deploy.run.speed_tables import speed_table
+from deploy.run.stages import stage_key
 from deploy.tables.plan_space import DENSE, write_plan_space
 from pruners.base import PruningMethod
 from pruners.errors import PruneError, TargetError
@@ -119,5 +120,9 @@ def _table(
         say=say,
     )
     table = table_of(spec, space, seed=task.seed, progress=progress, say=say)
-    kept = task.keeper.folder / "latency-table.json" if isinstance(task.keeper, RemovalFolder) else None
+    kept = None
+    if isinstance(task.keeper, RemovalFolder):
+        # Which plans a table is refined around depends on these.
+        key = stage_key(asdict(task.constraints), blocks)
+        kept = task.keeper.folder / f"latency-table-{key}.json"
     return speed_table(table, spec, space, asked=asked, tolerance=tolerance, seed=task.seed, say=say, kept=kept)

@@ -10,6 +10,7 @@ import onnx
 
 from benchmarks.errors import RecordError
 from benchmarks.machine.state import state_folder
+from benchmarks.records.file import version_of
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.cache import keep
 from benchmarks.tables.plan_space import PlanSpace
@@ -71,7 +72,7 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
         groups,
         blocks,
         versions(*_WRITERS),
-        PlanSpace.model_fields["version"].default,
+        version_of(PlanSpace),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"
 

@@ -127,7 +127,8 @@ class Landing:
     of : str
         What is counted.
     asked, kept : float
-        Shares of the dense cost: the limit, and what the counts cost.
+        Shares of the dense cost: the limit, and what the counts cost. If several times are limited, shares of the one
+        that is closest to its limit.
     step : str
         The group whose next larger legal count costs least, or another step that could be undone; empty if every group
         is at its largest.
@@ -147,7 +148,9 @@ class Landing:
     def __str__(self) -> str:
         """Return in one sentence what was asked, where it landed, and why not closer."""
         summary = (
-            f"{self.of}: {self.kept:.2%} of the dense network's is predicted, at most {self.asked:.2%} was allowed"
+            f"{self.of}: {self.kept:.2%} of the time allowed is predicted, on the backend that comes closest to it"
+            if self.asked == 1
+            else f"{self.of}: {self.kept:.2%} of the dense network's is predicted, at most {self.asked:.2%} was allowed"
             if self.of == "latency"
             else f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
         )
@@ -179,7 +182,7 @@ def landing_of(
     costs = {name: budget.cost({**full, name: larger}) for name, larger in steps.items() if larger is not None}
     costs |= others or {}
     step = min(costs, key=lambda name: costs[name], default="")
-    dense = budget.asked_of
+    dense = budget.asked_of if len(budget.times) < 2 else budget.limit
     return Landing(
         of=budget.of,
         asked=budget.limit / dense,

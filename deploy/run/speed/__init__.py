@@ -1,1 +1,3 @@
-"""Pruning to a speed measured on this machine: plans are decided by latency tables, measured and corrected."""
+"""Prune to a speed measured on this machine: `pruning` measures and corrects, `landing` keeps the closest plan."""
+
+__all__: list[str] = []

@@ -11,11 +11,14 @@ import pytest
 from backends import registry
 from backends.base import CompileOptions
 from benchmarks.errors import RecordError
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.records.file import load
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import known_block
 from benchmarks.tables.build import table_of
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
+from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 
 
@@ -114,3 +117,12 @@ def test_a_table_of_another_version_says_so(ask, tmp_path):
     path.write_text(json.dumps({**json.loads(table.model_dump_json()), "version": 6}), encoding="utf-8")
     with pytest.raises(RecordError, match=r"old\.json is a latency table of version 6; this prune-deploy reads \d+: "):
         LatencyTable.load(path)
+
+
+def test_a_file_of_another_kind_is_not_told_by_its_version(ask, space, tmp_path):
+    table, _, _ = ask()
+    table.save(tmp_path / "table.json")
+    space.save(tmp_path / "space.json")
+    for kind, path in ((PlanSpace, "table.json"), (LatencyTable, "space.json"), (LayerReport, "table.json")):
+        with pytest.raises(RecordError, match=rf"{path} is not a record of that kind"):
+            load(tmp_path / path, kind, "record of that kind")

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.errors import SettingError
+from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import LayerSizes, Run, best_fit
+from benchmarks.tables.fit import LayerSizes, Run
 from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace, Size
 
 STREAM, INSIDE = Size(terms=(("stream", 1),)), Size(terms=(("inside", 1),))

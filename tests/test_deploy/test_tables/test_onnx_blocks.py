@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import Run, best_fit, layer_sizes
+from benchmarks.tables.fit import Run, layer_sizes
 from benchmarks.tables.narrow import Narrower
 from deploy.exporting.export import export_onnx
 from deploy.tables.latency_model import latency_model

@@ -1,0 +1,183 @@
+"""Fit measured plans with the block size that predicts held-out ones best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from math import sqrt
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.errors import SettingError
+from benchmarks.process.waiting import look
+from benchmarks.tables.fit import Fit, LayerSizes, Run, dense_of, fitted
+from benchmarks.tables.table import HeldOut
+
+__all__ = ["BLOCKS", "best_fit", "blocks_as_good", "quality"]
+
+BLOCKS = (1, 4, 8, 16, 32, 64)
+"""Block sizes to try."""
+_OFF = (4, 8, 16, 32)
+"""Sizes that channels may need to be a multiple of, besides the block: some kernels take two blocks at a time."""
+
+_FOLDS = 5
+
+_NOISE = 2.0
+"""A block is as good as the best one if it predicts layers worse by no more than these standard errors."""
+_AS_GOOD = 1.2
+"""And by no more than this factor: a few runs that show it clearly are few standard errors."""
+_FINE = 8
+"""Blocks up to this one leave enough counts to choose from: the factor alone decides."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def best_fit(
+    runs: Sequence[Run],
+    sizes: Mapping[str, LayerSizes],
+    *,
+    blocks: Sequence[int] = BLOCKS,
+    near: Sequence[Run] = (),
+) -> tuple[Fit, HeldOut, tuple[float, ...]]:
+    """Fit the runs with the largest block size that predicts the layers of held-out runs as well as any but for noise.
+
+    Larger blocks lose no speed where they are as good, and waste no part of a block where the smaller ones are too.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least ten.
+    sizes : Mapping of str to LayerSizes
+        By weighted layer, see `layer_sizes`.
+    blocks : sequence of int
+        Block sizes to try.
+    near : sequence of Run
+        More runs, of plans near the one sought; each weighs as much as several others.
+
+    Returns
+    -------
+    (Fit, HeldOut, tuple of float)
+        The fit to all runs, the held-out errors, and the held-out predictions in nanoseconds.
+
+    Raises
+    ------
+    SettingError
+        All layers of a plan took no time by the profiler's clock.
+    """
+    dense_ns = dense_of([*runs, *near])
+    measured = np.array([run.share for run in runs]) * dense_ns
+    tried = _tried(runs, near, sizes, blocks)
+    block = max(_as_good({block: each.errors for block, each in tried.items()}))
+    _, off, predicted = tried[block]
+    fit = fitted([*runs, *near], sizes, block, off, dense_ns, n_near=len(near))
+    return fit, quality(predicted, measured), tuple(predicted.tolist())
+
+
+def blocks_as_good(runs: Sequence[Run], sizes: Mapping[str, LayerSizes]) -> tuple[int, ...]:
+    """Return the block sizes that predict the layers of held-out runs as well as any but for noise, in order.
+
+    `best_fit` takes the largest; the others are those that more runs might tell from it.
+
+    Parameters
+    ----------
+    runs, sizes
+        As in `best_fit`.
+
+    Raises
+    ------
+    SettingError
+        As in `best_fit`.
+    """
+    return _as_good({block: each.errors for block, each in _tried(runs, (), sizes, BLOCKS).items()})
+
+
+def _tried(
+    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], blocks: Sequence[int]
+) -> dict[int, _HeldOut]:
+    """Return the held-out predictions with each block, and the multiple that suits it best."""
+    if not all(any(run.layers_ns.values()) for run in runs):
+        raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
+    dense_ns = dense_of([*runs, *near])
+    best: dict[int, _HeldOut] = {}
+    for block in blocks:
+        tried = []
+        for off in sorted({block, *_OFF}):
+            look()  # the machine is held: nothing else reports progress during a long fit
+            tried.append(_held_out(runs, near, sizes, block, off, dense_ns))
+        best[block] = min(tried, key=lambda each: float(each.errors.mean()))
+    return best
+
+
+def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Floats) -> HeldOut:
+    """Return the errors of predicted times, as a share of the measured ones."""
+    first, second = np.asarray(predicted, float), np.asarray(measured, float)
+    apart = np.abs(first / second - 1)
+    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
+    return HeldOut(
+        n_plans=len(first),
+        mape=float(apart.mean()),
+        worst=float(apart.max()),
+        rank_correlation=float(np.clip(np.corrcoef(ranks[0], ranks[1])[0, 1], -1, 1)),
+    )
+
+
+def _as_good(errors: Mapping[int, Floats]) -> tuple[int, ...]:
+    """Return the blocks whose errors, one for each run, are as small as those of the best one, but for noise.
+
+    Going up from the best one, the first that is not ends them.
+    """
+    best = min(errors, key=lambda block: float(errors[block].mean()))
+    least = float(errors[best].mean())
+
+    def as_good(block: int) -> bool:
+        apart = errors[block] - errors[best]
+        noise = float(apart.std(ddof=1)) / sqrt(len(apart))
+        by_chance = block <= _FINE or float(apart.mean()) <= _NOISE * noise
+        return by_chance and float(errors[block].mean()) <= _AS_GOOD * least
+
+    coarser = takewhile(as_good, (block for block in sorted(errors) if block >= best))
+    return (*(block for block in sorted(errors) if block < best and as_good(block)), *coarser)
+
+
+class _HeldOut(NamedTuple):
+    """Held-out predictions of runs with one block and multiple.
+
+    Layers show the block better than their sum does: their errors do not cancel out.
+    """
+
+    errors: Floats
+    off: int
+    whole_ns: Floats
+
+
+def _held_out(
+    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
+) -> _HeldOut:
+    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
+    # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each. Equal plans share one.
+    first = [next(at for at, each in enumerate(runs) if each.counts == run.counts) for run in runs]
+    folds = [(index + index // _FOLDS) % _FOLDS for index in first]
+    for fold in range(_FOLDS):
+        rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
+        fit = fitted([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
+        for index in (index for index, own in enumerate(folds) if own == fold):
+            run = runs[index]
+            times = {layer.name: layer.time_ns(run.counts, block) for layer in fit.layers}
+            whole[index] = max(1.0, fit.base_ns + sum(times.values()))
+            errors[index] = _error_of_layers({name: ns / fit.scale for name, ns in times.items()}, run.layers_ns)
+    return _HeldOut(errors, off, whole)
+
+
+def _error_of_layers(predicted: Mapping[str, float], measured: Mapping[str, float]) -> float:
+    """Return the sum of the errors of a run's layers, as a share of their time.
+
+    What all layers have in common, as on a busy machine, is no error: their median says how much slower the run was.
+    """
+    both = [(measured[name], ns) for name, ns in predicted.items() if ns > 0 and measured.get(name, 0.0) > 0]
+    slower = median(true / ns for true, ns in both) if both else 1.0
+    names = predicted.keys() | measured.keys()
+    errors = sum(abs(slower * predicted.get(name, 0.0) - measured.get(name, 0.0)) for name in names)
+    return errors / sum(measured.values())
