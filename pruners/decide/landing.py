@@ -148,7 +148,7 @@ class Landing:
     def __str__(self) -> str:
         """Return in one sentence what was asked, where it landed, and why not closer."""
         summary = (
-            f"{self.of}: {self.kept:.2%} of the time allowed is predicted, on the backend that comes closest to it"
+            f"{self.of}: {self.kept:.2%} of the time allowed is predicted, on the backend closest to its limit"
             if self.asked == 1
             else f"{self.of}: {self.kept:.2%} of the dense network's is predicted, at most {self.asked:.2%} was allowed"
             if self.of == "latency"

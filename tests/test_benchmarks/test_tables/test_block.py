@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from backends.base import CompileOptions, LayerInfo
 from benchmarks.layers.process import Ran
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.block import find_block
+from benchmarks.tables.block import find_block, known_block
 
 
 class Convolutions:
@@ -55,3 +56,23 @@ def test_the_block_is_found_or_not_known(new_world, block, noise, found):
     runtime = Convolutions(block, noise)
     spec = SubjectSpec(model=Path("none.onnx"), backend="ort", options=CompileOptions())
     assert find_block(spec, processes=runtime.processes, machine=new_world()) == found
+
+
+def test_layers_that_take_no_time_by_the_clock_leave_it_unknown(new_world, tmp_path, dense):
+    class Coarse(Convolutions):
+        """Another layer shows in each session, so none has a time in all of them."""
+
+        def run(self, backend, model, options, feeds, **given):
+            ran = super().run(backend, model, options, feeds, **given)
+            shown = [
+                tuple(
+                    replace(layer, time_ns=layer.time_ns * (at % 2 == session % 2)) for at, layer in enumerate(layers)
+                )
+                for session, layers in enumerate(ran.layers)
+            ]
+            return replace(ran, layers=tuple(shown))
+
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    world = new_world()
+    found = known_block(spec, folder=tmp_path, processes=Coarse(8).processes, machine=world)
+    assert found == (None, "unknown", "the layers are shorter than its clock resolves")

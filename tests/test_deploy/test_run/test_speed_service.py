@@ -127,8 +127,14 @@ def test_how_it_is_measured_is_handed_on(simulated, network, images):
 def test_what_is_learned_is_kept_with_the_removals(simulated, network, images, tmp_path):
     """So that a pruning that is killed and called again goes on."""
     asked = simulated()
-    pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=RemovalFolder(tmp_path / "removals"))
-    assert asked["kept"].parent == tmp_path / "removals"
+    keeper = RemovalFolder(tmp_path / "removals")
+    for _ in range(2):
+        pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=keeper)
+        assert asked["kept"].parent == tmp_path / "removals"
+    kept = asked["kept"]
+    narrower = Constraints(multiple_of=8, min_fraction=0.5)  # other plans are measured for it
+    pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=keeper, constraints=narrower)
+    assert asked["kept"] != kept
     pruners.prune(network, images, speed_up=1.5, tolerance=0.1)
     assert asked["kept"] is None
 
