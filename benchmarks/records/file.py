@@ -93,7 +93,11 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
         version, known = document.get("version") if isinstance(document, dict) else None, version_of(kind)
         fields = kind.model_fields.keys()
         # A file of another kind may have a version too, but has few of the fields.
-        if known is not None and type(version) is int and 3 * len(fields & document.keys()) >= 2 * len(fields):
+        if (
+            type(version) is int
+            and known not in (None, version)
+            and 3 * len(fields & document.keys()) >= 2 * len(fields)
+        ):
             reason = f"{path} is a {what} of version {version}; this prune-deploy reads {known}: make a new one"
             raise RecordError(reason) from error
         raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from math import sqrt
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from benchmarks.process.waiting import look
 from benchmarks.tables.fit import Fit, LayerSizes, Run, dense_of, fitted
 from benchmarks.tables.table import HeldOut
 
-__all__ = ["BLOCKS", "best_fit", "blocks_as_good", "quality"]
+__all__ = ["BLOCKS", "best_fit", "blocks_in_doubt", "quality"]
 
 BLOCKS = (1, 4, 8, 16, 32, 64)
 """Block sizes to try."""
@@ -31,6 +30,8 @@ _AS_GOOD = 1.2
 """And by no more than this factor: a few runs that show it clearly are few standard errors."""
 _FINE = 8
 """Blocks up to this one leave enough counts to choose from: the factor alone decides."""
+_ENOUGH_LAYERS = 5
+"""Timed layers from which on their median tells what slows a whole run; of fewer, all errors may be the block's."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,10 +77,11 @@ def best_fit(
     return fit, quality(predicted, measured), tuple(predicted.tolist())
 
 
-def blocks_as_good(runs: Sequence[Run], sizes: Mapping[str, LayerSizes]) -> tuple[int, ...]:
-    """Return the block sizes that predict the layers of held-out runs as well as any but for noise, in order.
+def blocks_in_doubt(runs: Sequence[Run], sizes: Mapping[str, LayerSizes]) -> tuple[int, ...]:
+    """Return the block sizes that more runs should tell apart, in order; only one if it is clear.
 
-    `best_fit` takes the largest; the others are those that more runs might tell from it.
+    Those that predict the layers of held-out runs as well as any but for noise, of which `best_fit` takes the largest.
+    Of blocks up to 8 only the largest is among them, or the two largest if there are no others.
 
     Parameters
     ----------
@@ -91,7 +93,10 @@ def blocks_as_good(runs: Sequence[Run], sizes: Mapping[str, LayerSizes]) -> tupl
     SettingError
         As in `best_fit`.
     """
-    return _as_good({block: each.errors for block, each in _tried(runs, (), sizes, BLOCKS).items()})
+    good = _as_good({block: each.errors for block, each in _tried(runs, (), sizes, BLOCKS).items()})
+    coarse = [block for block in good if block > _FINE]
+    fine = [block for block in good if block <= _FINE]
+    return (*fine[-1 if coarse else -2 :], *coarse)
 
 
 def _tried(
@@ -159,6 +164,8 @@ def _held_out(
     errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
     # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each. Equal plans share one.
     first = [next(at for at, each in enumerate(runs) if each.counts == run.counts) for run in runs]
+    if len(set(first)) < 2 * _FOLDS:  # too few remain to fit
+        first = list(range(len(runs)))
     folds = [(index + index // _FOLDS) % _FOLDS for index in first]
     for fold in range(_FOLDS):
         rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
@@ -174,10 +181,16 @@ def _held_out(
 def _error_of_layers(predicted: Mapping[str, float], measured: Mapping[str, float]) -> float:
     """Return the sum of the errors of a run's layers, as a share of their time.
 
-    What all layers have in common, as on a busy machine, is no error: their median says how much slower the run was.
+    What all layers have in common, as on a busy machine, is no error: their median, weighted by time, says how much
+    slower the run was.
     """
-    both = [(measured[name], ns) for name, ns in predicted.items() if ns > 0 and measured.get(name, 0.0) > 0]
-    slower = median(true / ns for true, ns in both) if both else 1.0
+    both = sorted(
+        (measured[name] / ns, measured[name])
+        for name, ns in predicted.items()
+        if ns > 0 and measured.get(name, 0.0) > 0
+    )
+    reached = np.cumsum([ns for _, ns in both])
+    slower = both[int(np.searchsorted(reached, reached[-1] / 2))][0] if len(both) >= _ENOUGH_LAYERS else 1.0
     names = predicted.keys() | measured.keys()
     errors = sum(abs(slower * predicted.get(name, 0.0) - measured.get(name, 0.0)) for name in names)
     return errors / sum(measured.values())

@@ -1,6 +1,6 @@
 """Build a latency table from random measured plans, in two rounds; the second uses the block sizes of the first.
 
-If the first round cannot tell its block from a smaller one, every other plan of the second is a multiple of that.
+If the first round cannot tell some blocks apart, the plans of the second are multiples of each in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.subject.subject import SubjectSpec, content_sha256
-from benchmarks.tables.best_fit import BLOCKS, best_fit, blocks_as_good
+from benchmarks.tables.best_fit import BLOCKS, best_fit, blocks_in_doubt
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
 from benchmarks.tables.draws import draw, draw_near
 from benchmarks.tables.fit import LayerSizes, Run, dense_of, layer_sizes
@@ -96,7 +96,7 @@ def build_table(
     with plan_timer(spec, space, purpose=purpose, seed=seed, say=say, processes=processes, machine=machine) as timer:
         for index in range(plans):
             if index == first:
-                grains = blocks_as_good(runs, sized)[-2:]
+                grains = blocks_in_doubt(runs, sized)
                 say(f"{spec.backend} computes {' or '.join(map(str, grains))} channels together")
             absent = _ABSENT if index % 2 else 0.0
             if index % (plans // 3) == 0:  # repeat the dense network to notice a slowed machine

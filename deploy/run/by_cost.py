@@ -76,4 +76,4 @@ def prune_by_cost(
                 f"`by` ({refused[-1]})"
             )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
-    return landed(task, graph, tables, rounds, ended=f"no share of the {of} that was tried comes closer")
+    return landed(task, graph, tables, rounds, ended=f"no share of the {of} that was tried is within the tolerance")

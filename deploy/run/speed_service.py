@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends import registry
 from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import table_of
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import as_call_errors
 from deploy.run.loss_check import require_channels
 from deploy.run.speed.pruning import prune_to_speed
-from deploy.run.speed.rounds import SpeedTable
 from deploy.run.speed_tables import speed_table
 from deploy.run.stages import stage_key
 from deploy.tables.plan_space import DENSE, write_plan_space
@@ -86,16 +87,37 @@ def prune_to(
             raise TargetError(f"{reason}, so no latency table can be made; ask for the speed on another backend")
         options = compile_options(on, precision=precision, threads=threads, device=device)
         spec = SubjectSpec(model=Path(folder) / DENSE, backend=on, options=options, batch=batch)
-        table = _table(spec, wanted, 1 / speed_up, tolerance, dynamic_batch, method.removes_blocks)
+        measured = _table(spec, wanted, dynamic_batch, method.removes_blocks)
         if constraints is None:
-            wanted = replace(wanted, constraints=Constraints(multiple_of=table.model.block))
+            wanted = replace(wanted, constraints=Constraints(multiple_of=measured.table.block))
+        kept = None
+        if isinstance(wanted.keeper, RemovalFolder):
+            # The plans that a table is refined around depend on these.
+            key = stage_key(repr(wanted.constraints), method.removes_blocks)
+            kept = wanted.keeper.folder / f"latency-table-{key}.json"
+        table = speed_table(
+            measured.table,
+            spec,
+            measured.space,
+            asked=1 / speed_up,
+            tolerance=tolerance,
+            seed=wanted.seed,
+            say=measured.say,
+            kept=kept,
+        )
         pruned, (landing,) = prune_to_speed(method, wanted, [table])
     return pruned, landing
 
 
-def _table(
-    spec: SubjectSpec, task: PruningTask, asked: float, tolerance: float, dynamic_batch: bool, blocks: bool
-) -> SpeedTable:
+class _Measured(NamedTuple):
+    """A latency table, the plan space that it was measured in, and what receives a line per step."""
+
+    table: LatencyTable
+    space: PlanSpace
+    say: Callable[[str], None]
+
+
+def _table(spec: SubjectSpec, task: PruningTask, dynamic_batch: bool, blocks: bool) -> _Measured:
     """Export the network to the path in `spec`, and measure its latency table or find a kept one."""
     done = 0.0
 
@@ -119,10 +141,4 @@ def _table(
         blocks=blocks,
         say=say,
     )
-    table = table_of(spec, space, seed=task.seed, progress=progress, say=say)
-    kept = None
-    if isinstance(task.keeper, RemovalFolder):
-        # Which plans a table is refined around depends on these.
-        key = stage_key(asdict(task.constraints), blocks)
-        kept = task.keeper.folder / f"latency-table-{key}.json"
-    return speed_table(table, spec, space, asked=asked, tolerance=tolerance, seed=task.seed, say=say, kept=kept)
+    return _Measured(table_of(spec, space, seed=task.seed, progress=progress, say=say), space, say)

@@ -149,7 +149,7 @@ class Landing:
         """Return in one sentence what was asked, where it landed, and why not closer."""
         summary = (
             f"{self.of}: {self.kept:.2%} of the time allowed is predicted, on the backend closest to its limit"
-            if self.asked == 1
+            if self.of == "latency" and self.asked == 1
             else f"{self.of}: {self.kept:.2%} of the dense network's is predicted, at most {self.asked:.2%} was allowed"
             if self.of == "latency"
             else f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"

@@ -13,12 +13,12 @@ from pruners.graph import Graph
 from pruners.target import Target
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["NO_PLAN", "corrected", "target_of"]
+__all__ = ["corrected", "target_of"]
 
-_ROUNDING = 1e-9
-"""Share by which a limit may be above the time that it is to admit."""
+_ROOM = 1e-5
+"""Share by which a limit is above the time that it is to admit: solvers stay a little below limits."""
 
-NO_PLAN = (TargetError, NothingToPruneError, SurgeryError)
+_NO_PLAN = (TargetError, NothingToPruneError, SurgeryError)
 """What a method raises if it finds no plan for a target."""
 
 
@@ -30,7 +30,7 @@ def target_of(tables: Sequence[SpeedTable], shares: Sequence[float], floor: Coun
     """
 
     def within_reach(table: SpeedTable, share: float) -> float:
-        least = 0.0 if floor is None else (1 + _ROUNDING) * table.predicted(floor)
+        least = 0.0 if floor is None else (1 + _ROOM) * table.predicted(floor)
         return least if share < least <= share + table.tolerance else share
 
     first, *also = (
@@ -73,16 +73,18 @@ def corrected(
         constraints = replace(task.constraints, ranges=ranges)
         try:
             near = method.prune(replace(anywhere, target=target_of(tables, wanted, floor), constraints=constraints))
-        except NO_PLAN:
+        except _NO_PLAN:
             pass  # there may be one elsewhere
         else:
             counts = counts_of(near, tables[0].model)
-            missed = max(t - table.predicted(counts) - table.tolerance for table, t in zip(tables, wanted, strict=True))
-            if new(near) and missed <= 0 and near.form in ("module", closest.pruned.form):
+            short = min(t - table.predicted(counts) - table.tolerance for table, t in zip(tables, wanted, strict=True))
+            if new(near) and short <= 0 and near.form in ("module", closest.pruned.form):
                 return near
     if new(pruned := method.prune(anywhere)):
         return pruned
     ends = [_bracket(table, index, rounds) for index, table in enumerate(tables)]
+    if not any(ends):
+        return None
     halfway = [
         share if end is None else sum(table.predicted(one.counts) for one in end) / 2
         for table, share, end in zip(tables, shares(rounds[-1]), ends, strict=True)

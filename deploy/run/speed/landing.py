@@ -49,7 +49,8 @@ def landed(
         if share >= 1:
             raise TargetError(
                 f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
-                f"{share:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
+                f"{share:.2f} of the dense network's time ({ended}); measure on a quieter machine, or ask for another "
+                "speed"
             )
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
     uniform = _as_fast(choices, [table.model for table in tables], best.counts)
@@ -62,7 +63,7 @@ def landed(
             predicted=tuple(one.predicted[index] for one in rounds),
             measured=tuple(one.measured[index] for one in rounds),
             kept_round=kept,
-            why_off=ended if abs(best.measured[index] - table.asked) > table.tolerance else "",
+            why_off=_why_off(index, best, tables, ended),
             macs=best.pruned.macs_after / best.pruned.macs_before,
             importance=importance_of(choices, best.counts),
             macs_by_flops=None if uniform is None else graph.macs(uniform) / graph.macs(),
@@ -71,6 +72,18 @@ def landed(
         for index, table in enumerate(tables)
     )
     return best.pruned, landings
+
+
+def _why_off(index: int, one: Round, tables: Sequence[SpeedTable], ended: str) -> str:
+    """Return why a plan misses a table's speed; empty if it does not."""
+    apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
+    if abs(apart[index]) <= tables[index].tolerance:
+        return ""
+    slowest = max(range(len(tables)), key=lambda each: apart[each])
+    if apart[index] < 0 and slowest != index:
+        other = tables[slowest]
+        return f"the speed on {other.model.backend}, threads {other.threads}, decides"
+    return ended
 
 
 def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -> dict[str, int] | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.errors import WorkerError
 from deploy.bundles.pruning import SpeedLanding
-from deploy.run.speed.correction import NO_PLAN, corrected, target_of
+from deploy.run.speed.correction import corrected, target_of
 from deploy.run.speed.landing import kept_share_scores, landed
 from deploy.run.speed.rounds import Counts, SpeedTable, counts_of, measured, off
 from pruners.base import PruningMethod
@@ -17,7 +17,7 @@ from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.exact.plan import exact_plan
 from pruners.decide.goal import goal_of
-from pruners.errors import TargetError
+from pruners.errors import NothingToPruneError, SurgeryError, TargetError
 from pruners.graph import Graph, trace
 from pruners.surgery import policy_of
 from pruners.target import Target
@@ -73,8 +73,11 @@ def prune_to_speed(
                 ended = "no other plan is predicted to be closer"
             else:
                 rounds.append(measured(plan, counts_of(plan, tables[0].model), tables))
-        except (*NO_PLAN, WorkerError) as error:  # what was measured before is as close as it gets
-            ended = f"no correction: {error}"
+        # What was measured before is as close as it gets.
+        except (TargetError, NothingToPruneError):
+            ended = "as measured, no legal plan is predicted to be that fast"
+        except (SurgeryError, WorkerError) as error:
+            ended = f"the next plan failed: {error}"
         if len(rounds) > _CORRECTIONS:
             ended = f"{_CORRECTIONS} corrections were not enough"
     return landed(task, graph, tables, rounds, ended=ended)

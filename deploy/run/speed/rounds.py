@@ -83,8 +83,8 @@ def measured(pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable
 
 
 def apart(one: Round, tables: Sequence[SpeedTable]) -> float:
-    """Return how far off a plan is."""
-    return max(abs(measured - table.asked) for measured, table in zip(one.measured, tables, strict=True))
+    """Return how far off a plan is; of several speeds, the one that it is slowest for."""
+    return abs(max(measured - table.asked for measured, table in zip(one.measured, tables, strict=True)))
 
 
 def off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:

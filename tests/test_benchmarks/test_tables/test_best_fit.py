@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.best_fit import best_fit, blocks_as_good
+from benchmarks.tables.best_fit import best_fit, blocks_in_doubt
 from benchmarks.tables.build import build_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import LayerSizes, Run
@@ -52,7 +52,7 @@ def test_no_coarser_block_is_taken_for_the_noise(seed):
 @pytest.mark.parametrize("block", [8, 16, 32])
 def test_the_second_round_can_tell_what_the_first_one_cannot(seed, block):
     runs = list(noisy_runs(seed, block=block, layer_noise=0.03, plan_noise=0.03, grains=FIRST_ROUND))
-    assert block in blocks_as_good(runs, LAYERS)[-2:]
+    assert block in blocks_in_doubt(runs, LAYERS)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -81,7 +81,7 @@ def test_equal_plans_are_held_out_together():
 def test_a_doubtful_block_is_told_from_the_smaller_one_in_the_second_round(
     dense, space, new_runtime, new_world, monkeypatch
 ):
-    monkeypatch.setattr("benchmarks.tables.build.blocks_as_good", lambda *_: (4, 8, 16))
+    monkeypatch.setattr("benchmarks.tables.build.blocks_in_doubt", lambda *_: (8, 16))
     spec = SubjectSpec(model=dense, backend="ort")
     table = build_table(spec, space, processes=new_runtime().processes, machine=new_world())
     counts = [count for plan in table.plans[16:] for count in plan.counts.values()]

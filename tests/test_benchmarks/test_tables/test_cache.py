@@ -126,3 +126,11 @@ def test_a_file_of_another_kind_is_not_told_by_its_version(ask, space, tmp_path)
     for kind, path in ((PlanSpace, "table.json"), (LatencyTable, "space.json"), (LayerReport, "table.json")):
         with pytest.raises(RecordError, match=rf"{path} is not a record of that kind"):
             load(tmp_path / path, kind, "record of that kind")
+
+
+def test_a_table_of_this_version_with_a_mistake_says_which(ask, tmp_path):
+    table, _, _ = ask()
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps({**json.loads(table.model_dump_json()), "block": 0}), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"broken\.json is not a latency table: Input should be greater than"):
+        LatencyTable.load(path)

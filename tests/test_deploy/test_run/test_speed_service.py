@@ -73,7 +73,12 @@ def simulated(network, images, monkeypatch):
             return made
 
         monkeypatch.setattr(speed_service, "write_plan_space", lambda *_, **options: asked.update(options))
-        monkeypatch.setattr(speed_service, "table_of", lambda *_, progress, say, **__: progress("plan 1/1", 1.0))
+
+        def table_of(*_, progress, **__):
+            progress("plan 1/1", 1.0)
+            return model
+
+        monkeypatch.setattr(speed_service, "table_of", table_of)
         monkeypatch.setattr(speed_service, "speed_table", speed_table)
         return asked
 
@@ -128,13 +133,14 @@ def test_what_is_learned_is_kept_with_the_removals(simulated, network, images, t
     """So that a pruning that is killed and called again goes on."""
     asked = simulated()
     keeper = RemovalFolder(tmp_path / "removals")
-    for _ in range(2):
-        pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=keeper)
-        assert asked["kept"].parent == tmp_path / "removals"
-    kept = asked["kept"]
-    narrower = Constraints(multiple_of=8, min_fraction=0.5)  # other plans are measured for it
-    pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=keeper, constraints=narrower)
-    assert asked["kept"] != kept
+    files = []
+    other = Constraints(multiple_of=8, min_fraction=0.5)  # other plans are measured for it
+    for constraints in (None, None, Constraints(multiple_of=8), other, Constraints()):
+        pruners.prune(network, images, speed_up=1.5, tolerance=0.1, keeper=keeper, constraints=constraints)
+        files.append(asked["kept"])
+    assert {file.parent for file in files} == {tmp_path / "removals"}
+    assert files[0] == files[1] == files[2]
+    assert len(set(files)) == 3
     pruners.prune(network, images, speed_up=1.5, tolerance=0.1)
     assert asked["kept"] is None
 

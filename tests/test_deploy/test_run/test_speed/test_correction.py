@@ -158,3 +158,30 @@ def test_several_speeds_are_each_interpolated(task):
     )
     assert all(landing.met for landing in landings)
     assert all(max(each) > landing.asked > min(each) for each, landing in zip(rounds.values(), landings, strict=True))
+
+
+def test_with_several_speeds_a_correction_is_near_the_plan_that_is_closest_to_the_one_that_decides(task):
+    """The other one is met easily, and more so the closer the first."""
+    model = task[1]
+    plans, ranges = [], []
+
+    class Watched:
+        trains, removes_blocks = "", False
+
+        def prune(self, given):
+            if len(plans) == 2 and given.constraints.ranges:
+                ranges.append(given.constraints.ranges)
+            return create("uniform").prune(given)
+
+    first, second = iter((0.51, 0.6, 0.5)), iter((0.56, 0.65, 0.5))
+
+    def share(counts):
+        plans.append({**model.sizes, **counts})
+        return next(first)
+
+    tables = [
+        table_of(replace(model, backend="x"), share, tolerance=0.005),
+        table_of(replace(model, backend="y"), lambda _: next(second), asked=0.9),
+    ]
+    prune_to_speed(Watched(), task[0], tables)
+    assert all(low < plans[0][name] < high for name, (low, high) in ranges[0].items())

@@ -86,6 +86,7 @@ def test_a_correction_out_of_reach_keeps_what_there_is(task):
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert landing.measured == (0.95,)
     assert not landing.met
+    assert landing.why_off == "as measured, no legal plan is predicted to be that fast"
 
 
 def test_a_table_is_refined_near_the_speed_before_anything_is_pruned(task):
@@ -138,7 +139,7 @@ def test_a_correction_that_finds_no_plan_keeps_what_there_is(task):
     method = SimpleNamespace(trains="", removes_blocks=False, prune=prune)
     _, (landing,) = prune_to_speed(method, task[0], [table_of(task[1], lambda _: 0.6)])
     assert landing.measured == (0.6,)
-    assert landing.why_off == "no correction: the user's module cannot be made this small"
+    assert landing.why_off == "the next plan failed: the user's module cannot be made this small"
 
 
 def test_a_plan_that_the_backend_refuses_does_not_cost_the_measured_one(task):
@@ -149,8 +150,8 @@ def test_a_plan_that_the_backend_refuses_does_not_cost_the_measured_one(task):
 
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table_of(task[1], lambda _: 0.6, refine=refine)])
     assert landing.measured == (0.6,)
-    assert landing.why_off == "no correction: openvino refuses 12 channels"
-    assert str(landing).endswith("; off by more than 0.02: no correction: openvino refuses 12 channels")
+    assert landing.why_off == "the next plan failed: openvino refuses 12 channels"
+    assert str(landing).endswith("; off by more than 0.02: the next plan failed: openvino refuses 12 channels")
 
 
 def test_the_smallest_network_is_handed_out_if_it_is_within_the_tolerance(task):
@@ -245,6 +246,16 @@ def test_several_speeds_are_met_together(task):
     assert [landing.backend for landing in landings] == ["x", "y"]
     assert all(landing.met for landing in landings)
     assert pruned.macs_after < pruned.macs_before
+
+
+def test_a_backend_that_is_faster_than_asked_says_which_other_one_decides(task):
+    model = task[1]
+    tables = [
+        table_of(replace(model, backend="x"), lambda _: 0.5),
+        table_of(replace(model, backend="y"), lambda _: 0.55, asked=0.8),
+    ]
+    _, landings = prune_to_speed(create("uniform"), task[0], tables)
+    assert [landing.why_off for landing in landings] == ["", "the speed on x, threads 1, decides"]
 
 
 def test_what_flops_pruning_would_have_kept_is_told(task):
