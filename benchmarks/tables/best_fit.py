@@ -45,7 +45,7 @@ def best_fit(
 ) -> tuple[Fit, HeldOut, tuple[float, ...]]:
     """Fit the runs with the largest block size that predicts the layers of held-out runs as well as any but for noise.
 
-    Larger blocks lose no speed where they are as good, and waste no part of a block where the smaller ones are too.
+    The largest, since counts that fill larger blocks fill the smaller ones too.
 
     Parameters
     ----------
