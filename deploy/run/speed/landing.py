@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import sqrt
 
 from deploy.bundles.pruning import SpeedLanding
-from deploy.run.speed.rounds import Counts, Round, SpeedTable, off
+from deploy.run.speed.rounds import Counts, Round, SpeedTable, misses, off
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
@@ -76,11 +76,11 @@ def landed(
 
 def _why_off(index: int, one: Round, tables: Sequence[SpeedTable], ended: str) -> str:
     """Return why a plan misses a table's speed; empty if it does not."""
-    apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
-    if abs(apart[index]) <= tables[index].tolerance:
+    missed = misses(one, tables)
+    if abs(missed[index]) <= tables[index].tolerance:
         return ""
-    slowest = max(range(len(tables)), key=lambda each: apart[each])
-    if apart[index] < 0 and slowest != index:
+    slowest = max(range(len(tables)), key=lambda each: missed[each])
+    if missed[index] < 0 and slowest != index:
         other = tables[slowest]
         return f"the speed on {other.model.backend}, threads {other.threads}, decides"
     return ended

@@ -10,7 +10,7 @@ from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.task import Pruned
 
-__all__ = ["Counts", "Round", "SpeedTable", "apart", "counts_of", "measured", "off"]
+__all__ = ["Counts", "Round", "SpeedTable", "apart", "counts_of", "measured", "misses", "off"]
 
 Counts: TypeAlias = Mapping[str, int]
 
@@ -82,9 +82,14 @@ def measured(pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable
     return Round(pruned, counts, predicted, tuple(table.share(counts) for table in tables))
 
 
+def misses(one: Round, tables: Sequence[SpeedTable]) -> list[float]:
+    """Return by how much a plan is slower than each table's speed; negative if it is faster."""
+    return [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
+
+
 def apart(one: Round, tables: Sequence[SpeedTable]) -> float:
     """Return how far off a plan is; of several speeds, the one that it is slowest for."""
-    return abs(max(measured - table.asked for measured, table in zip(one.measured, tables, strict=True)))
+    return abs(max(misses(one, tables)))
 
 
 def off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
@@ -92,12 +97,12 @@ def off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
 
     0 is within the tolerance, 1 faster than requested, 2 slower, 3 no faster than the dense network.
     """
-    apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
-    beyond = [off - table.tolerance for off, table in zip(apart, tables, strict=True)]
+    missed = misses(one, tables)
+    beyond = [miss - table.tolerance for miss, table in zip(missed, tables, strict=True)]
     worst = max(range(len(tables)), key=lambda index: beyond[index])
     if max(one.measured) >= 1:
-        return 3, apart[worst]
+        return 3, missed[worst]
     if beyond[worst] > 0:
-        return 2, apart[worst]
-    nearest = max(off + table.tolerance for off, table in zip(apart, tables, strict=True))
-    return (0 if nearest >= 0 else 1), abs(max(apart))
+        return 2, missed[worst]
+    nearest = max(miss + table.tolerance for miss, table in zip(missed, tables, strict=True))
+    return (0 if nearest >= 0 else 1), apart(one, tables)

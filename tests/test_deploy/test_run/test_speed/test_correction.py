@@ -109,18 +109,24 @@ def test_halfway_is_tried_where_interpolation_leads_to_a_known_plan(task):
     assert landing.why_off == ""
 
 
+class Watched:
+    """Prune uniformly, and note the ranges near a plan once two are measured."""
+
+    trains, removes_blocks = "", False
+
+    def __init__(self, plans, ranges):
+        self.plans, self.ranges = plans, ranges
+
+    def prune(self, given):
+        if len(self.plans) == 2 and given.constraints.ranges:
+            self.ranges.append(given.constraints.ranges)
+        return create("uniform").prune(given)
+
+
 @pytest.mark.parametrize(("measured", "centre"), [((0.53, 0.3), 0), ((0.7, 0.48), 1), ((0.47, 0.6), 0)])
 def test_a_correction_is_near_the_plan_that_measured_closest(task, measured, centre):
     """Not near the one that would be kept: a plan far too fast is kept rather than one slightly too slow."""
     plans, ranges = [], []
-
-    class Watched:
-        trains, removes_blocks = "", False
-
-        def prune(self, given):
-            if len(plans) == 2 and given.constraints.ranges:
-                ranges.append(given.constraints.ranges)
-            return create("uniform").prune(given)
 
     shares = iter((*measured, 0.5))
 
@@ -128,7 +134,7 @@ def test_a_correction_is_near_the_plan_that_measured_closest(task, measured, cen
         plans.append({**task[1].sizes, **counts})
         return next(shares)
 
-    prune_to_speed(Watched(), task[0], [table_of(task[1], share, tolerance=0.01)])
+    prune_to_speed(Watched(plans, ranges), task[0], [table_of(task[1], share, tolerance=0.01)])
     assert all(low < plans[centre][name] < high for name, (low, high) in ranges[0].items())
     assert not all(low < plans[1 - centre][name] < high for name, (low, high) in ranges[0].items())
 
@@ -165,14 +171,6 @@ def test_with_several_speeds_a_correction_is_near_the_plan_that_is_closest_to_th
     model = task[1]
     plans, ranges = [], []
 
-    class Watched:
-        trains, removes_blocks = "", False
-
-        def prune(self, given):
-            if len(plans) == 2 and given.constraints.ranges:
-                ranges.append(given.constraints.ranges)
-            return create("uniform").prune(given)
-
     first, second = iter((0.51, 0.6, 0.5)), iter((0.56, 0.65, 0.5))
 
     def share(counts):
@@ -183,5 +181,5 @@ def test_with_several_speeds_a_correction_is_near_the_plan_that_is_closest_to_th
         table_of(replace(model, backend="x"), share, tolerance=0.005),
         table_of(replace(model, backend="y"), lambda _: next(second), asked=0.9),
     ]
-    prune_to_speed(Watched(), task[0], tables)
+    prune_to_speed(Watched(plans, ranges), task[0], tables)
     assert all(low < plans[0][name] < high for name, (low, high) in ranges[0].items())
