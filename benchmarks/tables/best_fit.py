@@ -105,13 +105,13 @@ def _tried(
     """Return the held-out predictions with each block, and the multiple that suits it best."""
     if not all(any(run.layers_ns.values()) for run in runs):
         raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
-    dense_ns = dense_of([*runs, *near])
+    dense_ns, folds = dense_of([*runs, *near]), _folds(runs)
     best: dict[int, _HeldOut] = {}
     for block in blocks:
         tried = []
         for off in sorted({block, *_OFF}):
             look()  # the machine is held: nothing else reports progress during a long fit
-            tried.append(_held_out(runs, near, sizes, block, off, dense_ns))
+            tried.append(_held_out(runs, near, sizes, block, off, dense_ns, folds))
         best[block] = min(tried, key=lambda each: float(each.errors.mean()))
     return best
 
@@ -158,15 +158,25 @@ class _HeldOut(NamedTuple):
     whole_ns: Floats
 
 
-def _held_out(
-    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
-) -> _HeldOut:
-    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
-    # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each. Equal plans share one.
+def _folds(runs: Sequence[Run]) -> list[int]:
+    """Return the fold in which each run is held out; equal plans share one."""
     first = [next(at for at, each in enumerate(runs) if each.counts == run.counts) for run in runs]
     if len(set(first)) < 2 * _FOLDS:  # too few remain to fit
         first = list(range(len(runs)))
-    folds = [(index + index // _FOLDS) % _FOLDS for index in first]
+    # Plans of one kind come at regular intervals: shifting the folds puts all kinds into each.
+    return [(index + index // _FOLDS) % _FOLDS for index in first]
+
+
+def _held_out(
+    runs: Sequence[Run],
+    near: Sequence[Run],
+    sizes: Mapping[str, LayerSizes],
+    block: int,
+    off: int,
+    dense_ns: float,
+    folds: Sequence[int],
+) -> _HeldOut:
+    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
     for fold in range(_FOLDS):
         rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
         fit = fitted([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))

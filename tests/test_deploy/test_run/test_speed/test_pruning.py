@@ -175,8 +175,11 @@ def test_the_smallest_network_is_handed_out_if_it_is_within_the_tolerance(task):
         prune_to_speed(create("uniform"), smallest, [hopeless])
 
 
-def test_the_smallest_network_without_its_blocks_is_measured_before_a_speed_is_refused(task):
-    """The units alone are far from that fast."""
+def learned_without_a_block(task, share):
+    """Ask for `share` of the time of the smallest network without its block, of a method that then refuses.
+
+    Return the group that goes with the block, the plans that were measured, and the time asked for.
+    """
     model, learned = task[1], []
     first = next(iter(model.sizes))
     blocks = replace(model, blocks={"block": (first,)}, sizes={**model.sizes, "block": 1})
@@ -190,33 +193,25 @@ def test_the_smallest_network_without_its_blocks_is_measured_before_a_speed_is_r
 
     method = SimpleNamespace(trains="", removes_blocks=True, prune=prune)
     least = replace(task[0], constraints=Constraints(min_fraction=0.5))
-    asked = 0.95 * (model.base_ns + 32) / model.time_ns()
+    allowed_ns = share * (model.base_ns + 32)
+    table = table_of(blocks, lambda _: 1.0, asked=allowed_ns / model.time_ns(), refine=refine)
     with pytest.raises(TargetError, match="out of reach"):
-        prune_to_speed(method, least, [table_of(blocks, lambda _: 1.0, asked=asked, refine=refine)])
-    assert learned[0] == {**dict.fromkeys(model.sizes, 32), first: 0, "block": 0}
+        prune_to_speed(method, least, [table])
+    return first, learned, allowed_ns
+
+
+def test_the_smallest_network_without_its_blocks_is_measured_before_a_speed_is_refused(task):
+    """The units alone are far from that fast."""
+    first, learned, _ = learned_without_a_block(task, 0.95)
+    assert learned[0] == {**dict.fromkeys(task[1].sizes, 32), first: 0, "block": 0}
 
 
 def test_plans_without_residual_blocks_are_measured_near_a_speed_that_takes_them(task):
     """The units alone are too slow, the smallest network without its block is fast enough."""
-    model, learned = task[1], []
-    first = next(iter(model.sizes))
-    blocks = replace(model, blocks={"block": (first,)}, sizes={**model.sizes, "block": 1})
-
-    def refine(counts, share):
-        learned.append(dict(counts))
-        return {}
-
-    def prune(given):
-        raise TargetError("nothing is pruned here")
-
-    method = SimpleNamespace(trains="", removes_blocks=True, prune=prune)
-    least = replace(task[0], constraints=Constraints(min_fraction=0.5))
-    asked = 1.2 * (model.base_ns + 32) / model.time_ns()
-    with pytest.raises(TargetError, match="nothing is pruned here"):
-        prune_to_speed(method, least, [table_of(blocks, lambda _: 1.0, asked=asked, refine=refine)])
+    first, learned, allowed_ns = learned_without_a_block(task, 1.2)
     (near,) = learned
     assert near["block"] == near[first] == 0
-    assert blocks.time_ns(near) <= asked * model.time_ns()
+    assert task[1].time_ns(near) <= allowed_ns
 
 
 def test_what_was_learned_about_the_smallest_network_is_not_measured_twice(task):
