@@ -13,12 +13,12 @@ from pruners.graph import Graph
 from pruners.target import Target
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["corrected", "target_of"]
+__all__ = ["NO_PLAN", "corrected", "target_of"]
 
 _ROOM = 1e-5
 """Share by which a limit is above the time that it is to admit: solvers stay a little below limits."""
 
-_NO_PLAN = (TargetError, NothingToPruneError, SurgeryError)
+NO_PLAN = (TargetError, NothingToPruneError, SurgeryError)
 """What a method raises if it finds no plan for a target."""
 
 
@@ -73,7 +73,7 @@ def corrected(
         constraints = replace(task.constraints, ranges=ranges)
         try:
             near = method.prune(replace(anywhere, target=target_of(tables, wanted, floor), constraints=constraints))
-        except _NO_PLAN:
+        except NO_PLAN:
             pass  # there may be one elsewhere
         else:
             counts = counts_of(near, tables[0].model)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.errors import WorkerError
 from deploy.bundles.pruning import SpeedLanding
-from deploy.run.speed.correction import corrected, target_of
+from deploy.run.speed.correction import NO_PLAN, corrected, target_of
 from deploy.run.speed.landing import kept_share_scores, landed
 from deploy.run.speed.rounds import Counts, SpeedTable, counts_of, measured, off
 from pruners.base import PruningMethod
@@ -63,7 +63,7 @@ def prune_to_speed(
     """
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     tables, floor = _near_speed(method, task, graph, tables)
-    pruned = method.prune(replace(task, target=target_of(tables, [table.asked for table in tables], floor)))
+    pruned = _first(method, task, tables, floor)
     rounds = [measured(pruned, counts_of(pruned, tables[0].model), tables)]
     ended = f"method {method.name!r} trains, so it prunes once" if method.trains else ""
     while not ended and off(rounds[-1], tables)[0] > 0:
@@ -81,6 +81,29 @@ def prune_to_speed(
         if len(rounds) > _CORRECTIONS:
             ended = f"{_CORRECTIONS} corrections were not enough"
     return landed(task, graph, tables, rounds, ended=ended)
+
+
+def _first(method: PruningMethod, task: PruningTask, tables: Sequence[SpeedTable], floor: Counts) -> Pruned:
+    """Prune for the requested speed; for half the tolerance more time if the plan is predicted to be too fast.
+
+    Where channels go in large steps, the plan that keeps the most may be much faster than requested, and the next one
+    up only slightly slower.
+    """
+
+    def within(pruned: Pruned) -> bool:
+        counts = counts_of(pruned, tables[0].model)
+        return any(table.predicted(counts) >= table.asked - table.tolerance for table in tables)
+
+    pruned = method.prune(replace(task, target=target_of(tables, [table.asked for table in tables], floor)))
+    if method.trains or within(pruned):
+        return pruned
+    slower = target_of(tables, [table.asked + table.tolerance / 2 for table in tables], floor)
+    try:
+        # A separate pruning: nothing to resume.
+        second = method.prune(replace(task, target=slower, keeper=None))
+    except NO_PLAN:
+        return pruned
+    return second if within(second) else pruned
 
 
 def _near_speed(

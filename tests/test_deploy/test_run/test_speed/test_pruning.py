@@ -142,6 +142,43 @@ def test_a_correction_that_finds_no_plan_keeps_what_there_is(task):
     assert landing.why_off == "the next plan failed: the user's module cannot be made this small"
 
 
+def coarse_steps(task):
+    """Each group goes whole or by half, so that a network takes 0.54, 0.77 or all of the dense time."""
+    return replace(task, constraints=Constraints(min_fraction=0.5, multiple_of=32))
+
+
+class Counting:
+    """Counts the prunings of a method."""
+
+    def __init__(self, trains=""):
+        self.method, self.trains, self.name, self.removes_blocks, self.calls = create("l1"), trains, "l1", False, 0
+
+    def prune(self, task):
+        self.calls += 1
+        return self.method.prune(task)
+
+
+def test_of_large_steps_the_one_slightly_slower_than_requested_is_taken_at_once(task):
+    table, shares = measured_as(task[1], lambda share: share, asked=0.76)
+    _, (landing,) = prune_to_speed(Counting(), coarse_steps(task[0]), [table])
+    assert shares == [pytest.approx(0.768, abs=0.001)]
+    assert landing.met
+
+
+def test_where_no_large_step_is_within_the_tolerance_the_network_is_fast_enough(task):
+    table, shares = measured_as(task[1], lambda share: share, asked=0.7)
+    _, (landing,) = prune_to_speed(Counting(), coarse_steps(task[0]), [table])
+    assert shares[0] == pytest.approx(0.536, abs=0.001)
+    assert landing.measured[landing.kept_round] < 0.7
+
+
+def test_a_method_that_trains_is_not_asked_again_for_a_larger_step(task):
+    table, _ = measured_as(task[1], lambda share: share, asked=0.76)
+    method = Counting(trains="train")
+    prune_to_speed(method, coarse_steps(task[0]), [table])
+    assert method.calls == 1
+
+
 def test_a_plan_that_the_backend_refuses_does_not_cost_the_measured_one(task):
     def refine(counts, share):
         if share is not None:
