@@ -10,7 +10,7 @@ from benchmarks.errors import WorkerError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed.correction import NO_PLAN, corrected, target_of
 from deploy.run.speed.landing import kept_share_scores, landed
-from deploy.run.speed.rounds import Counts, SpeedTable, counts_of, measured, off
+from deploy.run.speed.rounds import Counts, Round, SpeedTable, closest_of, counts_of, measured, off
 from pruners.base import PruningMethod
 from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget
@@ -39,7 +39,8 @@ def prune_to_speed(
     are that fast. A speed slightly out of reach by the table is refused only once the smallest network has been
     measured, and not if that is within the tolerance. Each of at most four corrections refines the tables around the
     plan and prunes again, if possible near the plan that was measured closest, where the tables are off by about as
-    much. If all plans are off, one that is faster than requested is preferred to one that is slower.
+    much. If all plans are off, one that is faster than requested is preferred to one that is slower. After the last
+    correction the closest plan is measured again, to tell a table that is off from a machine that is not steady.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
     Parameters
@@ -68,6 +69,9 @@ def prune_to_speed(
     ended = f"method {method.name!r} trains, so it prunes once" if method.trains else ""
     while not ended and off(rounds[-1], tables)[0] > 0:
         try:
+            if len(rounds) > _CORRECTIONS:
+                ended = f"{_CORRECTIONS} corrections were not enough{_unsteady(rounds, tables)}"
+                continue
             tables = [table.refine(rounds[-1].counts, t) for table, t in zip(tables, rounds[-1].measured, strict=True)]
             if (plan := corrected(method, task, graph, tables, rounds, floor)) is None:
                 ended = "no other plan is predicted to be closer"
@@ -78,8 +82,6 @@ def prune_to_speed(
             ended = "as measured, no legal plan is predicted to be that fast"
         except (SurgeryError, WorkerError) as error:
             ended = f"the next plan failed: {error}"
-        if len(rounds) > _CORRECTIONS:
-            ended = f"{_CORRECTIONS} corrections were not enough"
     return landed(task, graph, tables, rounds, ended=ended)
 
 
@@ -132,6 +134,18 @@ def _near_speed(
         table if doubt and counts == floor else table.refine(counts, None)
         for table, doubt in zip(tables, doubted, strict=True)
     ], smallest
+
+
+def _unsteady(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> str:
+    """Measure the closest plan again; return what it takes now if that differs by more than the tolerance."""
+    closest = rounds[closest_of(rounds, tables)]
+    for table, before in zip(tables, closest.measured, strict=True):
+        if abs((again := table.share(closest.counts)) - before) > table.tolerance:
+            return (
+                f", and the machine is not steady enough for this tolerance: the plan that measured {before:.3f} of "
+                f"the dense network's time on {table.model.backend} now measures {again:.3f}"
+            )
+    return ""
 
 
 class _Goal(NamedTuple):

@@ -29,7 +29,7 @@ def test_the_kept_plan_is_the_closest_that_is_not_slower(task, measured, kept):
 
     It ends after four corrections, or where no plan is left between a faster and a slower one.
     """
-    given = iter(measured)
+    given = iter((*measured, measured[kept]))  # after the last correction the kept one once more
     table = table_of(task[1], lambda _: next(given))
     pruned, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert (landing.measured, landing.kept_round) == (measured, kept)

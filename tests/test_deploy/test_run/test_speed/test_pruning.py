@@ -122,7 +122,7 @@ def test_the_speed_that_is_refused_is_the_one_asked_for(task):
 
 def test_a_network_faster_than_dense_is_not_given_up_for_one_that_is_not(task):
     """Both are within the tolerance of the target, or below it."""
-    given = iter((0.97, 1.001, 1.002, 1.001, 1.003))
+    given = iter((0.97, 1.001, 1.002, 1.001, 1.003, 0.97))
     table = table_of(task[1], lambda _: next(given), asked=0.995, tolerance=0.01)
     _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert landing.measured[landing.kept_round] == 0.97
@@ -177,6 +177,25 @@ def test_a_method_that_trains_is_not_asked_again_for_a_larger_step(task):
     method = Counting(trains="train")
     prune_to_speed(method, coarse_steps(task[0]), [table])
     assert method.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("again", "told"),
+    [
+        (0.608, "4 corrections were not enough"),
+        (
+            0.57,
+            "4 corrections were not enough, and the machine is not steady enough for this tolerance: the plan that "
+            "measured 0.600 of the dense network's time on simulated now measures 0.570",
+        ),
+    ],
+)
+def test_where_corrections_do_not_suffice_an_unsteady_machine_is_told(task, again, told):
+    """Whatever the plan, it takes 0.6 or more; 0.5 were asked for, give or take 0.02."""
+    given = iter((0.7, 0.68, 0.6, 0.66, 0.64, again))
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table_of(task[1], lambda _: next(given))])
+    assert landing.measured[landing.kept_round] == 0.6
+    assert landing.why_off == told
 
 
 def test_a_plan_that_the_backend_refuses_does_not_cost_the_measured_one(task):
