@@ -86,7 +86,7 @@ def kept_by_library(task: PruningTask, graph: Graph, choices: Choices, ratio: fl
     Raises
     ------
     MethodError
-        The library couples channels differently.
+        The library fails on the network, or couples channels differently.
     """
     from torch import nn
     from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -102,22 +102,26 @@ def kept_by_library(task: PruningTask, graph: Graph, choices: Choices, ratio: fl
                 if (member.path, member.axis) == (f"{path}.weight", output):
                     free.setdefault(path, []).append((group.name, member.indices))
     gone: dict[str, set[int]] = {path: set() for path in free}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pruner = library.pruner.GroupNormPruner(
-            network,
-            task.example_inputs,
-            importance=library.importance.GroupMagnitudeImportance(),
-            pruning_ratio=ratio,
-            ignored_layers=[layer for layer, path in paths.items() if path not in free],
-            round_to=task.constraints.multiple_of if task.constraints.multiple_of > 1 else None,
-        )
-        for group in pruner.step(interactive=True):
-            for dependency, places in group.items:
-                path = paths.get(dependency.target.module, "")
-                if path in gone and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
-                    gone[path].update(int(place) for place in places)
-            group.prune()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pruner = library.pruner.GroupNormPruner(
+                network,
+                task.example_inputs,
+                importance=library.importance.GroupMagnitudeImportance(),
+                pruning_ratio=ratio,
+                ignored_layers=[layer for layer, path in paths.items() if path not in free],
+                round_to=task.constraints.multiple_of if task.constraints.multiple_of > 1 else None,
+            )
+            for group in pruner.step(interactive=True):
+                for dependency, places in group.items:
+                    path = paths.get(dependency.target.module, "")
+                    if path in gone and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
+                        gone[path].update(int(place) for place in places)
+                group.prune()
+    except Exception as error:  # the library's own: it cannot prune every network
+        reason = f"{type(error).__name__}: {error}"
+        raise MethodError(f"method 'torch-pruning': the library fails on this network ({reason})") from error
     return _units_of(free, gone, choices.whole)
 
 

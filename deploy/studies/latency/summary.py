@@ -46,7 +46,7 @@ def _case(row: GridRow) -> tuple[str, ...]:
         _number(row.solver_s, "{:.1f} s"),
         _number(row.gap, "{:.2%}"),
         _number(row.dense_ms, "{:.3g} ms"),
-        row.reason,
+        row.reason or ("" if landing is None else landing.why_off),
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from pruners import registry, testing
+from pruners.decide.choices import choices_of
 from pruners.errors import MethodError
+from pruners.graph import trace
 from pruners.methods import group_norm
 from pruners.methods.group_norm import GroupNorm
 from pruners.registry import create
@@ -35,6 +39,20 @@ def test_channels_that_layers_lost_become_units():
     for other in ({2, 3, 4}, {0, 1}, set()):
         with pytest.raises(MethodError, match="does not couple the channels of 'b'"):
             group_norm._units_of(free, {**gone, "b": other}, sizes)
+
+
+def test_an_error_inside_the_library_is_told_as_such(monkeypatch):
+    def pruner(*args, **settings):
+        raise IndexError("index 384 is out of bounds")
+
+    library = SimpleNamespace(
+        pruner=SimpleNamespace(GroupNormPruner=pruner), importance=SimpleNamespace(GroupMagnitudeImportance=object)
+    )
+    monkeypatch.setattr(group_norm, "import_module", lambda name: library)
+    task = testing.make_task(testing.make_network("plain"))
+    graph = trace(task.model, task.example_inputs)
+    with pytest.raises(MethodError, match=r"the library fails on this network \(IndexError: index 384 is out"):
+        group_norm.kept_by_library(task, graph, choices_of(graph.groups, task.constraints), 0.5)
 
 
 @pytest.mark.optional

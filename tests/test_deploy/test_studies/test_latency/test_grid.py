@@ -32,10 +32,10 @@ def case(name="net", asked=0.5, maker="torchvision", **facts):
     return Case(network=listed, backend="ort", threads=1, asked=asked, **facts)
 
 
-def landed(measured, asked=0.5, rivals=(), **facts):
+def landed(measured, asked=0.5, rivals=(), why_off="", **facts):
     landing = SpeedLanding(
         backend="ort", threads=1, asked=asked, tolerance=0.01, predicted=measured, measured=measured,
-        kept_round=len(measured) - 1, macs=0.4, importance=0.9,
+        kept_round=len(measured) - 1, macs=0.4, importance=0.9, why_off=why_off,
     )  # fmt: skip
     competitors = tuple(Competitor(name=name, measured=asked, importance=kept) for name, kept in rivals)
     return GridRow(case=case(f"{measured}", asked), landing=landing, competitors=competitors, **facts)
@@ -45,7 +45,7 @@ def test_the_shares_count_what_the_rows_landed_on():
     rows = (
         landed((0.505,), mape=0.02, rank_correlation=0.999, rivals=(("uniform", 0.8), ("torch-pruning", 0.85))),
         landed((0.52, 0.495), mape=0.05, rank_correlation=0.98, gap=0.0005, solver_s=2.0, rivals=(("uniform", 0.95),)),
-        landed((0.56, 0.545), mape=0.03, rank_correlation=0.999, gap=0.002, solver_s=40.0),
+        landed((0.56, 0.545), mape=0.03, rank_correlation=0.999, gap=0.002, solver_s=40.0, why_off="no other plan"),
         GridRow(case=case("refused"), reason="no table can be made"),
     )
     cases, competitors, shares = grid_tables(rows)
@@ -57,7 +57,7 @@ def test_the_shares_count_what_the_rows_landed_on():
     assert told["solver's gap of at most 0.1%"] == "1 of 2 (50%)"
     assert told["keeps more than every competitor"] == "1 of 2 (50%)"
     assert [row[5] for row in cases.rows][1:3] == ["0.520 → 0.495", "0.560 → 0.545"]
-    assert cases.rows[3][-1] == "no table can be made"
+    assert [row[-1] for row in cases.rows] == ["", "", "no other plan", "no table can be made"]
     assert competitors.rows[0][-2:] == ("0.800 at 0.500", "0.850 at 0.500")
     assert grid_tables(())[2].rows[0][1] == "none was tried"
 
