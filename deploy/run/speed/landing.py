@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import sqrt
 
 from deploy.bundles.pruning import SpeedLanding
-from deploy.run.speed.rounds import Counts, Round, SpeedTable, closest_of, misses
+from deploy.run.speed.rounds import Counts, Round, SpeedTable, kept_index, misses
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
@@ -43,7 +43,7 @@ def landed(
     TargetError
         The closest plan is measured to be no faster than the dense network.
     """
-    kept = closest_of(rounds, tables)
+    kept = kept_index(rounds, tables)
     best = rounds[kept]
     for table, share in zip(tables, best.measured, strict=True):
         if share >= 1:

@@ -10,7 +10,7 @@ from benchmarks.errors import WorkerError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed.correction import NO_PLAN, corrected, target_of
 from deploy.run.speed.landing import kept_share_scores, landed
-from deploy.run.speed.rounds import Counts, Round, SpeedTable, closest_of, counts_of, measured, off
+from deploy.run.speed.rounds import Counts, Round, SpeedTable, counts_of, kept_index, measured, off
 from pruners.base import PruningMethod
 from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget
@@ -40,7 +40,7 @@ def prune_to_speed(
     measured, and not if that is within the tolerance. Each of at most four corrections refines the tables around the
     plan and prunes again, if possible near the plan that was measured closest, where the tables are off by about as
     much. If all plans are off, one that is faster than requested is preferred to one that is slower. After the last
-    correction the closest plan is measured again, to tell a table that is off from a machine that is not steady.
+    correction the kept plan is measured again, to tell a table that is off from a machine that is not steady.
     A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
 
     Parameters
@@ -137,10 +137,10 @@ def _near_speed(
 
 
 def _unsteady(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> str:
-    """Measure the closest plan again; return what it takes now if that differs by more than the tolerance."""
-    closest = rounds[closest_of(rounds, tables)]
-    for table, before in zip(tables, closest.measured, strict=True):
-        if abs((again := table.share(closest.counts)) - before) > table.tolerance:
+    """Measure the plan that will be kept again; return what it takes now if that differs by more than the tolerance."""
+    kept = rounds[kept_index(rounds, tables)]
+    for table, before in zip(tables, kept.measured, strict=True):
+        if abs((again := table.share(kept.counts)) - before) > table.tolerance:
             return (
                 f", and the machine is not steady enough for this tolerance: the plan that measured {before:.3f} of "
                 f"the dense network's time on {table.model.backend} now measures {again:.3f}"

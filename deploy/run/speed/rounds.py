@@ -10,7 +10,7 @@ from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.task import Pruned
 
-__all__ = ["Counts", "Round", "SpeedTable", "apart", "closest_of", "counts_of", "measured", "misses", "off"]
+__all__ = ["Counts", "Round", "SpeedTable", "apart", "counts_of", "kept_index", "measured", "misses", "off"]
 
 Counts: TypeAlias = Mapping[str, int]
 
@@ -108,6 +108,6 @@ def off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
     return (0 if nearest >= 0 else 1), apart(one, tables)
 
 
-def closest_of(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> int:
+def kept_index(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> int:
     """Return the index of the plan to keep."""
     return min(range(len(rounds)), key=lambda index: off(rounds[index], tables))
