@@ -31,8 +31,9 @@ from benchmarks.tables.table import TableKey
 
 __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
-_SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
-"""The fastest session counts for each layer: other load on the machine only ever adds time."""
+_SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.3
+"""The fastest session counts for each layer: other load on the machine only ever adds time. Of a network that takes as
+long to compile there is one, which its long layers bear."""
 _TURNS, _TURNS_S = 12, 0.3
 """Turns of a plan and of the dense network."""
 _TURN_CALLS, _TURN_S = 50, 0.03

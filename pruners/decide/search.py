@@ -23,8 +23,8 @@ def largest_within(attempt: Callable[[float], tuple[float, Found] | None], limit
     Parameters
     ----------
     attempt : callable
-        ``attempt(share)`` for a share in (0, 1) returns the cost, which should not fall as the share grows, and the
-        result; None if the share is too small to be legal.
+        ``attempt(share)`` for a share in (0, 1) returns the cost and the result; None if the share is too small to be
+        legal. Where the cost falls as the share grows, larger shares within the limit may be missed.
     limit, dense : float
         The limit on the cost, and the cost at share 1.
     """
@@ -39,9 +39,7 @@ def largest_within(attempt: Callable[[float], tuple[float, Found] | None], limit
         elif found[0] > limit:
             high = (share, found[0])
         else:
-            low = (share, found[0])
-            if best is None or found[0] >= best[0]:
-                best = found
+            low, best = (share, found[0]), found
             if limit - found[0] < _CLOSE * dense:
                 break
     return None if best is None else best[1]

@@ -13,7 +13,7 @@ from pruners.base import Method, Outcome, plan_of
 from pruners.decide.choices import choices_of
 from pruners.decide.goal import budget_of, fast_choices
 from pruners.decide.search import largest_within
-from pruners.errors import MethodError
+from pruners.errors import MethodError, TargetError, first_line
 from pruners.target import Constraints
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupNorm", "kept_by_library"]
 
 _LIBRARY = "torch_pruning"
-_KNOWN = ("multiple_of", "exclude", "whole", "form", "attention", "outputs")
+_KNOWN = ("multiple_of", "exclude", "ranges", "whole", "form", "attention", "outputs")
 
 
 class GroupNorm(Method):
@@ -33,7 +33,7 @@ class GroupNorm(Method):
     The library is called as in its examples (`GroupNormPruner`, `GroupMagnitudeImportance`, one step, no regularised
     training before), once for each share that is tried, until the target is met. What it removed becomes a plan, which
     is cut, checked and trained like any other. `multiple_of` is its ``round_to``; of the other constraints it supports
-    ``exclude``.
+    ``exclude``, and ``ranges`` by trying shares until all counts are within them.
 
     The library is optional: without it a study leaves the method out.
 
@@ -61,13 +61,14 @@ class GroupNorm(Method):
         def attempt(share: float) -> tuple[float, dict[str, tuple[int, ...]]] | None:
             kept = kept_by_library(task, graph, choices, 1 - share)
             counts = {name: len(units) for name, units in kept.items()}
-            return (budget.cost(counts), kept) if choices.allow(counts) else None
+            cost = budget.cost(counts)
+            return (cost, kept) if cost > budget.limit or choices.allow(counts) else None
 
         kept = largest_within(attempt, budget.limit, budget.dense)
         if kept is None:
-            raise MethodError(
+            raise TargetError(
                 f"method {self.name!r}: at no share that the library can remove are {budget.limit / budget.dense:.4g} "
-                f"of the {budget.of} kept within the constraints; ask for more, or for a smaller multiple_of"
+                f"of the {budget.of} kept within the constraints: ask for more, or for a smaller multiple_of"
             )
         return Outcome(plan=plan_of(self, graph, kept))
 
@@ -120,8 +121,7 @@ def kept_by_library(task: PruningTask, graph: Graph, choices: Choices, ratio: fl
                         gone[path].update(int(place) for place in places)
                 group.prune()
     except Exception as error:  # the library's own: it cannot prune every network
-        reason = f"{type(error).__name__}: {error}"
-        raise MethodError(f"method 'torch-pruning': the library fails on this network ({reason})") from error
+        raise MethodError(f"method 'torch-pruning': the library fails on this network ({first_line(error)})") from error
     return _units_of(free, gone, choices.whole)
 
 

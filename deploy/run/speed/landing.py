@@ -14,7 +14,7 @@ from pruners.errors import TargetError
 from pruners.graph import Graph
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["importance_of", "kept_share_scores", "landed"]
+__all__ = ["importance_of", "kept_share_scores", "landed", "no_faster"]
 
 _WIDTHS = 200
 """Number of widths of uniform pruning to try."""
@@ -32,7 +32,7 @@ def landed(
     graph : Graph
         Trace of its model.
     tables : sequence of SpeedTable
-        One for each speed, fitted to everything measured so far.
+        One for each speed, as refined before the last plan was decided.
     rounds : sequence of Round
         At least one.
     ended : str
@@ -47,11 +47,7 @@ def landed(
     best = rounds[kept]
     for table, share in zip(tables, best.measured, strict=True):
         if share >= 1:
-            raise TargetError(
-                f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
-                f"{share:.2f} of the dense network's time ({ended}); measure on a quieter machine, or ask for another "
-                "speed"
-            )
+            raise no_faster(table, share, ended)
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
     uniform = _as_fast(choices, [table.model for table in tables], best.counts)
     landings = tuple(
@@ -74,14 +70,22 @@ def landed(
     return best.pruned, landings
 
 
+def no_faster(table: SpeedTable, share: float, details: str) -> TargetError:
+    """Return the refusal of a closest plan that takes this share of the dense network's time, 1 or more."""
+    return TargetError(
+        f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
+        f"{share:.2f} of the dense network's time ({details}); measure on a quieter machine, or ask for another speed"
+    )
+
+
 def _why_off(index: int, one: Round, tables: Sequence[SpeedTable], ended: str) -> str:
     """Return why a plan misses a table's speed; empty if it does not."""
     missed = misses(one, tables)
     if abs(missed[index]) <= tables[index].tolerance:
         return ""
-    slowest = max(range(len(tables)), key=lambda each: missed[each])
-    if missed[index] < 0 and slowest != index:
-        other = tables[slowest]
+    deciding = max(range(len(tables)), key=lambda each: missed[each] + tables[each].tolerance)
+    if missed[index] < 0 and deciding != index:
+        other = tables[deciding]
         return f"the speed on {other.model.backend}, threads {other.threads}, decides"
     return ended
 

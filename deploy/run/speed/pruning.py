@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from benchmarks.errors import WorkerError
+from benchmarks.errors import BenchmarkError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed.correction import NO_PLAN, corrected, target_of
-from deploy.run.speed.landing import kept_share_scores, landed
+from deploy.run.speed.landing import kept_share_scores, landed, no_faster
 from deploy.run.speed.rounds import Counts, Round, SpeedTable, counts_of, kept_index, measured, off
 from pruners.base import PruningMethod
 from pruners.decide.blocks import held_blocks
@@ -39,9 +39,10 @@ def prune_to_speed(
     are that fast. A speed slightly out of reach by the table is refused only once the smallest network has been
     measured, and not if that is within the tolerance. Each of at most four corrections refines the tables around the
     plan and prunes again, if possible near the plan that was measured closest, where the tables are off by about as
-    much. If all plans are off, one that is faster than requested is preferred to one that is slower. After the last
-    correction the kept plan is measured again, to tell a table that is off from a machine that is not steady.
-    A method that trains while pruning (`PruningMethod.trains`) prunes once: its first plan stands.
+    much. If all plans are off, one that is faster than requested is preferred to one that is slower. If four
+    corrections are not enough, the kept plan is measured once more: a table that is off and a machine that is not
+    steady look alike until then. A method that trains while pruning (`PruningMethod.trains`) prunes once: its first
+    plan stands.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def prune_to_speed(
     ------
     TargetError
         A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
+    BenchmarkError
+        The first plan cannot be measured.
     """
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     tables, floor = _near_speed(method, task, graph, tables)
@@ -68,10 +71,10 @@ def prune_to_speed(
     rounds = [measured(pruned, counts_of(pruned, tables[0].model), tables)]
     ended = f"method {method.name!r} trains, so it prunes once" if method.trains else ""
     while not ended and off(rounds[-1], tables)[0] > 0:
+        if len(rounds) > _CORRECTIONS:
+            ended = f"{_CORRECTIONS} corrections were not enough{_unsteady(rounds, tables)}"
+            break
         try:
-            if len(rounds) > _CORRECTIONS:
-                ended = f"{_CORRECTIONS} corrections were not enough{_unsteady(rounds, tables)}"
-                continue
             tables = [table.refine(rounds[-1].counts, t) for table, t in zip(tables, rounds[-1].measured, strict=True)]
             if (plan := corrected(method, task, graph, tables, rounds, floor)) is None:
                 ended = "no other plan is predicted to be closer"
@@ -80,7 +83,7 @@ def prune_to_speed(
         # What was measured before is as close as it gets.
         except (TargetError, NothingToPruneError):
             ended = "as measured, no legal plan is predicted to be that fast"
-        except (SurgeryError, WorkerError) as error:
+        except (SurgeryError, BenchmarkError) as error:
             ended = f"the next plan failed: {error}"
     return landed(task, graph, tables, rounds, ended=ended)
 
@@ -137,10 +140,22 @@ def _near_speed(
 
 
 def _unsteady(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> str:
-    """Measure the plan that will be kept again; return what it takes now if that differs by more than the tolerance."""
+    """Measure the plan that will be kept again; return what it takes now if that differs by more than the tolerance.
+
+    Raises
+    ------
+    TargetError
+        It takes as long as the dense network now.
+    """
     kept = rounds[kept_index(rounds, tables)]
     for table, before in zip(tables, kept.measured, strict=True):
-        if abs((again := table.share(kept.counts)) - before) > table.tolerance:
+        try:
+            again = table.share(kept.counts)
+        except BenchmarkError as error:
+            return f"; the closest plan could not be measured again: {error}"
+        if again >= 1:
+            raise no_faster(table, again, f"measured again after {_CORRECTIONS} corrections; {before:.2f} before")
+        if abs(again - before) > table.tolerance:
             return (
                 f", and the machine is not steady enough for this tolerance: the plan that measured {before:.3f} of "
                 f"the dense network's time on {table.model.backend} now measures {again:.3f}"

@@ -73,12 +73,11 @@ def _fill(case: Case, folder: Path, facts: dict[str, Any]) -> None:
         facts |= {"gap": last["gap"], "solver_s": last["seconds"]}
     export_onnx(pruned.model, subject.inputs, folder / "pruned.onnx", dynamic_batch=subject.free_batch)
     facts["exported"] = _measured(subject, folder / "pruned.onnx")
-    if case.competitors:
+    limit, compared = landing.measured[landing.kept_round], []
+    for name in case.competitors:
         with subject.timer(_say) as timer:
-            facts["competitors"] = tuple(
-                at_the_time(name, task, subject.graph, timer.share, landing.measured[landing.kept_round])
-                for name in case.competitors
-            )
+            compared.append(at_the_time(name, task, subject.graph, timer.share, limit))
+    facts["competitors"] = tuple(compared)
 
 
 def _measured(subject: Prepared, path: Path) -> float:

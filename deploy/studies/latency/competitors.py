@@ -1,10 +1,11 @@
-"""Other ways to choose kept counts, brought to the same measured time by bisection."""
+"""Other ways to choose kept counts, brought to the same measured time by a search over widths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from benchmarks.errors import BenchmarkError
 from deploy.run.speed.landing import importance_of
 from deploy.run.speed.rounds import Counts
 from deploy.studies.latency.rows import Competitor
@@ -24,7 +25,7 @@ _LIBRARY = "torch-pruning"
 def at_the_time(
     name: str, task: PruningTask, graph: Graph, share: Callable[[Counts], float], limit: float
 ) -> Competitor:
-    """Find the widest network of a competitor that takes no longer than ours.
+    """Find the widest network of a competitor that takes no longer than ours, among up to ten widths.
 
     Parameters
     ----------
@@ -40,16 +41,17 @@ def at_the_time(
         Our measured time, likewise.
     """
     every = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
-    counts_at = _library(name, task, graph) if name.startswith(_LIBRARY) else _uniform(name, task, graph, every)
-
-    def attempt(width: float) -> tuple[float, tuple[float, Counts]] | None:
-        counts = counts_at(width)
-        measured = share(counts)
-        return measured, (measured, counts)
 
     try:
+        counts_at = _library(name, task, graph) if name.startswith(_LIBRARY) else _uniform(name, task, graph, every)
+
+        def attempt(width: float) -> tuple[float, tuple[float, Counts]]:
+            counts = counts_at(width)
+            measured = share(counts)
+            return measured, (measured, counts)
+
         found = largest_within(attempt, limit, 1.0)
-    except PruneError as error:
+    except (PruneError, BenchmarkError) as error:
         return Competitor(name=name, reason=str(error))
     if found is None:
         return Competitor(name=name, reason="at no width that was tried it is as fast")

@@ -5,7 +5,8 @@
 
 A draw is a network, a backend, a method and a share of the dense time. The pruned network is exported from torch and
 measured in turn with the dense one, in a process that made no decisions; a refused speed gives no network. Each draw is
-a line of the output, so an interrupted run resumes. Exit code 1 if a network is slower.
+a line of the output, so an interrupted run resumes. Exit code 1 if a network is slower, or a draw ended with neither a
+network nor a refusal.
 """
 
 from __future__ import annotations
@@ -81,15 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = run_cases(chosen(draws(given.draws, given.seed), given.only), given.output, time_s=given.time_limit)
     table = _told(rows)
     sys.stdout.write(markdown(table))
-    if any((row.exported or 0) >= 1 for row in rows):
+    if any((row.exported or 0) >= 1 or _failed(row) for row in rows):
         raise SystemExit(1)
+
+
+def _failed(row: GridRow) -> bool:
+    return row.exported is None and not row.refused
 
 
 def _told(rows: Sequence[GridRow]) -> Table:
     handed = [row for row in rows if row.exported is not None]
     slower = [row for row in handed if (row.exported or 0) >= 1]
     longest = max((row.exported or 0 for row in handed), default=0.0)
-    reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
+    reasons = list(dict.fromkeys(row.reason for row in rows if row.refused))
     lines = (
         ("draws", str(len(rows))),
         ("handed out", str(len(handed))),
@@ -97,6 +102,7 @@ def _told(rows: Sequence[GridRow]) -> Table:
         ("longest time of these, of the dense network's", f"{longest:.3f}"),
         ("met the speed asked for, up to 1 %", str(sum(row.landing is not None and row.landing.met for row in rows))),
         *((f"slower: {row.case.name}", f"{row.exported:.3f}") for row in slower),
+        *((f"failed: {row.case.name}", row.reason) for row in rows if _failed(row)),
         *((f"refused: {reason}", str(sum(row.reason == reason for row in rows))) for reason in reasons),
     )
     return Table(title="Draws", columns=left("what", "how many"), rows=lines)

@@ -5,9 +5,9 @@
     python -m deploy.studies.latency.grid --output grid.jsonl --no-run --markdown grid.md
 
 A case is ``network:backend:threads:asked``, with `asked` as a share of the dense network's time. Each is a line of the
-output, so an interrupted run resumes; a case without a landing is tried again. Each is compared with the networks that
-other ways to choose kept counts give at the same measured time. Networks of timm and ultralytics need the extra
-``libraries``.
+output, so an interrupted run resumes; a case that lacks a result and was not refused is tried again. Each is compared
+with the networks that other ways to choose kept counts give at the same measured time. Networks of timm and ultralytics
+need the extra ``libraries``.
 """
 
 from __future__ import annotations

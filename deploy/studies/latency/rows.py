@@ -66,7 +66,7 @@ class GridRow(Record):
     """Result of one case."""
 
     case: Case
-    reason: str = Field("", description="why there is no landing; empty where there is one")
+    reason: str = Field("", description="the error that ended the case; empty if it has all results")
     landing: SpeedLanding | None = None
     exported: PositiveFloat | None = Field(
         None, description="measured time of the exported pruned network, as a share of the dense time"
@@ -83,12 +83,13 @@ class GridRow(Record):
     started_utc: str = ""
     load: NonNegativeFloat = Field(0.0, description="processes that wanted a core in the minute before it began")
     versions: dict[str, str] = Field(default_factory=dict)
-    refused: bool = Field(False, description="there is no such network, as `reason` says")
+    refused: bool = Field(False, description="the speed was refused, as `reason` says: no network was handed out")
 
-    @property
-    def answered(self) -> bool:
-        """Whether the case ended with a network or a refusal."""
-        return self.refused or self.landing is not None
+    def answers(self, case: Case) -> bool:
+        """Return whether it has a measured network, compared with all competitors of `case`, or a refusal."""
+        compared = {each.name for each in self.competitors}
+        measured = self.exported is not None and compared.issuperset(case.competitors)
+        return self.case.name == case.name and (self.refused or measured)
 
 
 def append(row: GridRow, path: Path) -> None:

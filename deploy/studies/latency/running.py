@@ -36,9 +36,9 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
 
 
 def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[GridRow, ...]:
-    """Run the cases without an answer in `output`, and return the rows of all.
+    """Run the cases without an answer in `output` (see `GridRow.answers`), and return the rows of all.
 
-    A case that ended without an answer (time limit, or killed) is tried again.
+    A case that ended without an answer (an error, its time limit, or killed) is tried again.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[Gr
     OutputError, ResultsError
         The file cannot be written, or holds other content.
     """
-    done = {row.case.name for row in read(output) if row.answered}
-    missing = [case for case in cases if case.name not in done]
+    rows = read(output)
+    missing = [case for case in cases if not any(row.answers(case) for row in rows)]
 
     def start(case: Case) -> JobProcess:
         scratch = Path(tempfile.mkdtemp(prefix="prune-deploy-"))

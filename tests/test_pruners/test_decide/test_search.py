@@ -24,6 +24,17 @@ def test_of_stairs_the_highest_below_the_limit_is_taken():
     assert largest_within(lambda share: (int(4 * share) / 4, int(4 * share)), 0.6, 1.0) == 2
 
 
+def test_a_larger_share_within_the_limit_is_better_even_if_it_costs_less():
+    """As channels that fill a block take less time than fewer ones that do not."""
+    costs = {0.5: 0.4, 0.75: 0.45, 0.875: 0.42}
+
+    def attempt(share):
+        nearest = min((*costs, 1.0), key=lambda each: abs(each - share))
+        return costs.get(nearest, 1.0), nearest
+
+    assert largest_within(attempt, 0.5, 1.0) == 0.875
+
+
 def test_shares_that_are_too_small_are_passed_over():
     share = largest_within(lambda share: (share, share) if share > 0.4 else None, 0.5, 1.0)
     assert 0.4 < share <= 0.5

@@ -8,7 +8,7 @@ import pytest
 
 from pruners import registry, testing
 from pruners.decide.choices import choices_of
-from pruners.errors import MethodError
+from pruners.errors import MethodError, TargetError
 from pruners.graph import trace
 from pruners.methods import group_norm
 from pruners.methods.group_norm import GroupNorm
@@ -43,7 +43,7 @@ def test_channels_that_layers_lost_become_units():
 
 def test_an_error_inside_the_library_is_told_as_such(monkeypatch):
     def pruner(*args, **settings):
-        raise IndexError("index 384 is out of bounds")
+        raise IndexError("index 384 is out of bounds\nlook at line 7")
 
     library = SimpleNamespace(
         pruner=SimpleNamespace(GroupNormPruner=pruner), importance=SimpleNamespace(GroupMagnitudeImportance=object)
@@ -51,7 +51,7 @@ def test_an_error_inside_the_library_is_told_as_such(monkeypatch):
     monkeypatch.setattr(group_norm, "import_module", lambda name: library)
     task = testing.make_task(testing.make_network("plain"))
     graph = trace(task.model, task.example_inputs)
-    with pytest.raises(MethodError, match=r"the library fails on this network \(IndexError: index 384 is out"):
+    with pytest.raises(MethodError, match=r"fails on this network \(IndexError: index 384 is out of bounds\)$"):
         group_norm.kept_by_library(task, graph, choices_of(graph.groups, task.constraints), 0.5)
 
 
@@ -62,6 +62,25 @@ def test_its_plan_meets_the_target(network):
     pruned = prune(network)
     assert 0.4 < pruned.macs_after / pruned.macs_before <= 0.6
     assert prune(network).plan == pruned.plan
+
+
+def test_a_correction_near_a_plan_keeps_counts_within_its_ranges(monkeypatch):
+    """As the landing of a speed asks for; where none of the library's removals are within them, it says so."""
+    monkeypatch.setattr(GroupNorm, "lacking", classmethod(lambda cls: ""))
+
+    def kept_by_library(task, graph, choices, ratio):
+        sizes = {name: max(1, round((1 - ratio) * size)) for name, size in choices.whole.items()}
+        return {name: tuple(range(count)) for name, count in sizes.items() if count < choices.whole[name]}
+
+    monkeypatch.setattr(group_norm, "kept_by_library", kept_by_library)
+    target = Target(of="flops", kept_fraction=0.5)
+    free = prune(constraints=FREE, target=target).plan.kept
+    near = {name: (len(kept) - 1, len(kept) + 1) for name, kept in free.items()}
+    again = prune(constraints=Constraints(ranges=near), target=target).plan.kept
+    assert all(near[name][0] <= len(kept) <= near[name][1] for name, kept in again.items())
+    name, kept = next(iter(free.items()))
+    with pytest.raises(TargetError, match="at no share that the library can remove"):
+        prune(constraints=Constraints(ranges={name: (1, len(kept) - 2)}), target=target)
 
 
 @pytest.mark.optional

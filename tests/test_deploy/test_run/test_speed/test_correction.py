@@ -183,3 +183,12 @@ def test_with_several_speeds_a_correction_is_near_the_plan_that_is_closest_to_th
     ]
     prune_to_speed(Watched(plans, ranges), task[0], tables)
     assert all(low < plans[0][name] < high for name, (low, high) in ranges[0].items())
+
+
+@pytest.mark.optional
+def test_the_plan_of_another_library_is_corrected_too(task):
+    pytest.importorskip("torch_pruning")
+    table, shares = measured_as(task[1], lambda share: 0.15 + 0.85 * share)
+    _, (landing,) = prune_to_speed(create("torch-pruning"), task[0], [table])
+    assert abs(shares[0] - 0.5) > 0.05
+    assert landing.met

@@ -20,15 +20,27 @@ def test_draws_are_the_same_for_a_seed_and_of_many_kinds():
     assert len({(case.method, *case.settings.items()) for case in cases}) == len(draws._METHODS)
 
 
+LANDING = SpeedLanding(
+    backend="ort", threads=1, asked=0.5, tolerance=0.01, predicted=(0.5,), measured=(0.5,), kept_round=0, macs=0.4
+)
+
+
+def test_a_draw_without_a_network_or_a_refusal_is_told_and_fails_the_command(monkeypatch, capsys, tmp_path):
+    (case,) = draws.draws(1, 0)
+    rows = (GridRow(case=case, landing=LANDING, reason="the export fails"),)
+    monkeypatch.setattr(draws, "run_cases", lambda asked, output, time_s: rows)
+    with pytest.raises(SystemExit) as ended:
+        draws.main(["--output", str(tmp_path / "draws.jsonl"), "--draws", "1"])
+    assert ended.value.code == 1
+    assert f"| failed: {case.name} | the export fails |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("exported", "code"), [(0.6, None), (1.02, 1)])
 def test_what_is_slower_is_told(exported, code, monkeypatch, capsys, tmp_path):
     cases = draws.draws(3, 0)
-    landing = SpeedLanding(
-        backend="ort", threads=1, asked=0.5, tolerance=0.01, predicted=(0.5,), measured=(0.5,), kept_round=0, macs=0.4
-    )
     rows = (
-        GridRow(case=cases[0], landing=landing, exported=0.5),
-        GridRow(case=cases[1], landing=landing, exported=exported),
+        GridRow(case=cases[0], landing=LANDING, exported=0.5),
+        GridRow(case=cases[1], landing=LANDING, exported=exported),
         GridRow(case=cases[2], reason="5x the speed was asked for", refused=True),
     )
     monkeypatch.setattr(draws, "run_cases", lambda asked, output, time_s: rows)

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.errors import WorkerError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import ResultsError, SourceError
 from deploy.studies.coverage.rows import ListedNetwork
-from deploy.studies.latency import grid, running
+from deploy.studies.latency import competitors, grid, running
 from deploy.studies.latency.competitors import at_the_time
 from deploy.studies.latency.rows import Case, Competitor, GridRow, append, read
 from deploy.studies.latency.summary import grid_tables
+from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.target import Constraints, Target
 from pruners.task import PruningTask
@@ -48,7 +50,7 @@ def test_the_shares_count_what_the_rows_landed_on():
         landed((0.56, 0.545), mape=0.03, rank_correlation=0.999, gap=0.002, solver_s=40.0, why_off="no other plan"),
         GridRow(case=case("refused"), reason="no table can be made"),
     )
-    cases, competitors, shares = grid_tables(rows)
+    cases, rivals, shares = grid_tables(rows)
     told = dict(shares.rows)
     assert told["within 1% after two corrections at most"] == "2 of 3 (67%)"
     assert told["within 2.5% before any"] == "2 of 3 (67%)"
@@ -58,7 +60,7 @@ def test_the_shares_count_what_the_rows_landed_on():
     assert told["keeps more than every competitor"] == "1 of 2 (50%)"
     assert [row[5] for row in cases.rows][1:3] == ["0.520 → 0.495", "0.560 → 0.545"]
     assert [row[-1] for row in cases.rows] == ["", "", "no other plan", "no table can be made"]
-    assert competitors.rows[0][-2:] == ("0.800 at 0.500", "0.850 at 0.500")
+    assert rivals.rows[0][-2:] == ("0.800 at 0.500", "0.850 at 0.500")
     assert grid_tables(())[2].rows[0][1] == "none was tried"
 
 
@@ -107,9 +109,42 @@ def test_competitors_are_brought_to_the_time_of_ours():
     free, full = (at_the_time(name, task, graph, share, 0.6) for name in ("uniform", "uniform of full blocks"))
     assert (free.measured, full.measured) == (0.6, 0.6)
     assert full.importance == (48 / 64) ** 0.5
-    assert 0 < free.importance <= full.importance
+    assert free.importance == (19 / 64) ** 0.5
     never = at_the_time("uniform", task, graph, lambda counts: 1.0, 0.6)
     assert (never.measured, never.reason) == (None, "at no width that was tried it is as fast")
+
+
+def test_a_competitor_that_fails_says_why(monkeypatch):
+    network, inputs = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1)), (torch.randn(2, 3, 8, 8),)
+    graph = trace(network.eval(), inputs)
+    task = PruningTask(model=network, example_inputs=inputs, target=Target(of="flops", kept_fraction=0.5))
+
+    def refuses(counts):
+        raise WorkerError("ort refuses 12 channels")
+
+    def fails(*given):
+        raise MethodError("the library fails on this network")
+
+    assert at_the_time("uniform", task, graph, refuses, 0.6) == Competitor(
+        name="uniform", reason="ort refuses 12 channels"
+    )
+    monkeypatch.setattr(competitors, "kept_by_library", fails)
+    assert at_the_time("torch-pruning 8", task, graph, lambda counts: 0.5, 0.6) == Competitor(
+        name="torch-pruning 8", reason="the library fails on this network"
+    )
+
+
+def test_a_case_is_answered_by_a_refusal_or_a_measured_network_with_its_competitors():
+    alone, beside = case(), case(competitors=("uniform",))
+    row = landed((0.5,)).model_copy(update={"case": alone})
+    assert not row.answers(alone)  # its export failed
+    row = row.model_copy(update={"exported": 0.5})
+    assert row.answers(alone)
+    assert not row.answers(case("other"))
+    assert not row.answers(beside)
+    assert row.model_copy(update={"competitors": (Competitor(name="uniform", reason="fails"),)}).answers(beside)
+    assert GridRow(case=alone, reason="5x the speed was asked for", refused=True).answers(beside)
+    assert not GridRow(case=alone, reason="it died").answers(alone)
 
 
 @pytest.mark.slow
