@@ -60,7 +60,7 @@ _AS_PROMISED = 0.1
 _FAR_OFF = 0.25
 """Relative difference between a call and the sum of its layers beyond which other load or the profiler is to blame."""
 _MOSTLY = 0.5
-"""Share of the missing time of a layer that its overhead must account for."""
+"""Share of the missing time of a layer that its overhead, or its bytes, must account for."""
 
 
 class LayerSide(Record):
@@ -323,7 +323,7 @@ class _Judge:
         reason: Reason = "no MACs to remove"
         why: tuple[str, ...] = ()
         if layer.kind == "layout conversion":
-            added = len(pruned.layers) > len(dense.layers)
+            added = len(pruned.layers) > len(dense.layers) and missing > 0
             reason = "reorders put in" if added else reason
             why = (f"{len(pruned.layers)} of them instead of {len(dense.layers)}",) if added else ()
         elif not dense.layers:
@@ -348,10 +348,16 @@ class _Judge:
             return "counts off the block", (*off, *([kernels] if another else []))
         if another:
             return "another kernel", (kernels,)
+        if left == 1:  # nothing was removed, so no property of the layer explains the difference
+            return "not explained", ()
         moved = _bytes_left(dense, pruned)
         if layer.depthwise:
             return "depthwise", moved
-        return ("memory-bound" if pruned.bound == "memory" else "not explained"), moved
+        if pruned.bound == "memory" and dense.moved_bytes and pruned.moved_bytes is not None:
+            of_bytes = (pruned.moved_bytes / dense.moved_bytes - left) * (dense.time_ns or 0)
+            if of_bytes >= _MOSTLY * missing:
+                return "memory-bound", moved
+        return "not explained", moved
 
 
 def _sums(layers: Sequence[ExplainedLayer], missing_ns: float | None) -> tuple[ReasonSum, ...]:

@@ -129,8 +129,12 @@ def noise_floor(
 
 
 def fingerprint(environment: Environment) -> str:
-    """Return a short hash of what does not change on a machine from run to run, package versions included."""
-    return _hash(environment, system=environment.system, packages=environment.packages)
+    """Return a short hash of what does not change on a machine from run to run, package versions included.
+
+    The GPU and its driver count where they are known, as for what was measured on a GPU.
+    """
+    gpu = {} if environment.gpu is None else {"gpu": environment.gpu, "driver": environment.driver}
+    return _hash(environment, system=environment.system, packages=environment.packages, **gpu)
 
 
 def hardware_fingerprint(environment: Environment) -> str:

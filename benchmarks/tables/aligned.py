@@ -18,6 +18,7 @@ from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
+from benchmarks.tables.narrow import require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
@@ -41,11 +42,14 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     ------
     NotComparableError
         The pruned file is not the dense network with other widths.
+    RecordError
+        The plan space was made for another file than `dense`.
     SettingError
         A count is outside the range of its group.
     BackendError
         A file is missing or broken.
     """
+    require_made_for(dense, space)
     graphs = [modelfile.read(path).proto.graph for path in (dense, pruned)]
     lengths = {tensor.name: tuple(tensor.dims) for tensor in graphs[1].initializer}
     named = {node_name(node): node for node in graphs[1].node}
@@ -161,7 +165,7 @@ def aligned_plans(
                     rounded=rounded,
                     counts=plan,
                     macs_share=_macs_share(dense_cost, _cost_of(timer, plan)),
-                    predicted_share=table.predict_ns(plan) / table.dense_ns,
+                    predicted_share=table.predict_ns(plan) / table.measured_dense_ns,
                     measured_share=timer.share(plan) if verify else None,
                 )
             )

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backends import modelfile, registry
-from benchmarks.errors import SettingError
+from benchmarks.errors import RecordError, SettingError
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.best_fit import BLOCKS, best_fit, blocks_in_doubt
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
-from benchmarks.tables.draws import draw, draw_near
+from benchmarks.tables.draws import ABSENT, draw, draw_near
 from benchmarks.tables.fit import LayerSizes, Run, dense_of, layer_sizes
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
@@ -31,8 +31,6 @@ _FEWEST = 20
 _FIRST_ROUND = 0.4
 _GRAINS = (32, 16, 8, 4, 1)
 """Counts of the first round are multiples of these: full blocks of many sizes, and partly filled blocks."""
-_ABSENT = 0.25
-"""Share of the removable residual blocks that every other plan leaves out."""
 _AROUND = 8
 """Plans measured around a decided one."""
 
@@ -98,7 +96,7 @@ def build_table(
             if index == first:
                 grains = blocks_in_doubt(runs, sized)
                 say(f"{spec.backend} computes {' or '.join(map(str, grains))} channels together")
-            absent = _ABSENT if index % 2 else 0.0
+            absent = ABSENT if index % 2 else 0.0
             if index % (plans // 3) == 0:  # repeat the dense network to notice a slowed machine
                 counts = space.whole
             elif index < first:
@@ -139,7 +137,7 @@ def table_of(
     Raises
     ------
     SettingError, RecordError, InputError, BackendError, WorkerError
-        As in `build_table`; or a new table cannot be stored.
+        As in `build_table`.
     """
     machine = machine or ThisMachine()
     key = _key_here(spec, space.model_sha256, space.graph, say, machine)
@@ -149,7 +147,10 @@ def table_of(
         found = build_table(
             spec, space, plans=plans, seed=seed, progress=progress, processes=processes, machine=machine
         )
-        keep_table(found, space, plans, folder)
+        try:
+            keep_table(found, space, plans, folder)
+        except RecordError as error:
+            say(f"the table is used, and not kept for other runs: {error}")
     return found
 
 

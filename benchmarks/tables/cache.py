@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.errors import NotComparableError, RecordError
-from benchmarks.machine.state import state_folder
+from benchmarks.machine.state import STATE_VARIABLE, state_folder
 from benchmarks.records.base import Record
 from benchmarks.records.file import save, version_of
 from benchmarks.tables.plan_space import PlanSpace
@@ -50,13 +50,16 @@ def find_table(
             return LatencyTable.load(path), f"using a table measured before on this machine: {path}"
         except RecordError as error:
             return None, f"{error}: it is measured again"
+    why = ""
     for other, table in kept_tables(folder):
         if (table.key.model_sha256, table.key.backend) == (key.model_sha256, key.backend):
             try:
                 table.require(key, str(other))
             except NotComparableError as error:
-                return None, str(error).removesuffix(": build it again") + ": another one is measured"
-    return None, f"no table of this network was measured for {key.backend} on this machine before"
+                why = why or str(error).removesuffix(": build it again") + ": another one is measured"
+            else:
+                return None, f"{other} was made with other groups, blocks or plans: another one is measured"
+    return None, why or f"no table of this network was measured for {key.backend} on this machine before"
 
 
 def keep_table(table: LatencyTable, space: PlanSpace, plans: int, folder: Path | None = None) -> Path:
@@ -83,7 +86,9 @@ def keep(record: Record, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecordError(f"cannot write to {path.parent}: {error.strerror or error}; choose another place") from error
+        raise RecordError(
+            f"cannot write to {path.parent}: {error.strerror or error}; set {STATE_VARIABLE} to a folder"
+        ) from error
     save(record, path)
 
 

@@ -9,7 +9,7 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.best_fit import quality
-from benchmarks.tables.draws import draw
+from benchmarks.tables.draws import ABSENT, draw
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan
 from benchmarks.tables.timer import plan_timer
@@ -70,7 +70,8 @@ def check_table(
         machine=machine or ThisMachine(),
     ) as timer:
         for index in range(plans):
-            counts = draw(space, rng, block=table.block, least=0.35, most=1.0)
+            absent = ABSENT if index % 2 else 0.0
+            counts = draw(space, rng, block=table.block, least=0.35, most=1.0, absent=absent)
             run = timer(counts)
             if not index:
                 table.require(timer.key(run), where)

@@ -8,7 +8,10 @@ from math import gcd
 
 from benchmarks.tables.plan_space import PlanSpace
 
-__all__ = ["aligned", "block_units", "draw", "draw_near"]
+__all__ = ["ABSENT", "aligned", "block_units", "draw", "draw_near"]
+
+ABSENT = 0.25
+"""Share of the removable residual blocks that every other plan leaves out."""
 
 _NARROWEST = 0.1
 

@@ -13,12 +13,39 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from backends import modelfile
 from backends.base import Array
 from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, ValuePlace
 
-__all__ = ["Narrower", "drop_idle_relus"]
+__all__ = ["Narrower", "drop_idle_relus", "require_made_for"]
+
+
+def require_made_for(dense: Path, space: PlanSpace) -> None:
+    """Check that a plan space was made for this file.
+
+    Raises
+    ------
+    RecordError
+        It was made for another one, or does not fit it.
+    ModelLoadError
+        The file is missing or broken.
+    """
+    if content_sha256(dense) != space.model_sha256:
+        raise RecordError(f"the plan space was made for another file than {dense}: make it again from this network")
+    nodes = modelfile.read(dense).proto.graph.node
+    inside = len(nodes)
+    for place in space.places:
+        fits = place.node < inside and (
+            any(attribute.name == place.name for attribute in nodes[place.node].attribute)
+            if isinstance(place, AttributePlace)
+            else place.input < len(nodes[place.node].input)
+        )
+        if not fits:
+            raise RecordError(f"the plan space is damaged: {dense} has no such {place.kind} at node {place.node}")
+    if any(index >= inside for block in space.blocks for index in block.nodes):
+        raise RecordError(f"the plan space is damaged: {dense} has only {inside} nodes")
 
 
 class Narrower:
@@ -34,14 +61,13 @@ class Narrower:
     Raises
     ------
     RecordError
-        The space was made for another file.
+        The space was made for another file, or does not fit it.
     ModelLoadError
         The file is missing or broken.
     """
 
     def __init__(self, dense: Path, space: PlanSpace) -> None:
-        if content_sha256(dense) != space.model_sha256:
-            raise RecordError(f"the plan space was made for another file than {dense}: make it again from this network")
+        require_made_for(dense, space)
         self.space = space
         self._graph = onnx.load(dense)
         self._constants = {t.name: numpy_helper.to_array(t) for t in self._graph.graph.initializer}

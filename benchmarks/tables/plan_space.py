@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
@@ -94,6 +94,14 @@ class PlanSpace(Filed):
     groups: tuple[GroupRange, ...]
     places: tuple[Place, ...]
     blocks: tuple[BlockPlace, ...] = Field((), description="residual blocks whose absence is to be measured")
+
+    @model_validator(mode="after")
+    def _names_its_groups(self) -> PlanSpace:
+        used = {group for place in self.places for group, _ in place.size.terms}
+        used |= {group for block in self.blocks for group in block.groups}
+        if unknown := sorted(used - self.whole.keys()):
+            raise ValueError(f"there is no group {unknown[0]!r}")
+        return self
 
     @property
     def whole(self) -> dict[str, int]:

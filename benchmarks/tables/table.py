@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from benchmarks.errors import NotComparableError
 from benchmarks.records.base import Record
@@ -113,8 +113,17 @@ class LatencyTable(Filed):
     base_ns: float = Field(description="per call, independent of the counts; negative where the profiler adds overhead")
     layers: tuple[LayerTime, ...]
     held_out: HeldOut
-    plans: tuple[MeasuredPlan, ...]
+    plans: tuple[MeasuredPlan, ...] = Field(min_length=1)
     seconds: NonNegativeFloat = Field(description="time spent building it")
+
+    @model_validator(mode="after")
+    def _names_its_groups(self) -> LatencyTable:
+        used = {factor.group for layer in self.layers for term in layer.terms for factor in term.factors}
+        used |= {name for names in self.blocks.values() for name in names}
+        used |= {name for plan in self.plans for name in plan.counts}
+        if unknown := sorted(used - self.whole.keys()):
+            raise ValueError(f"there is no group {unknown[0]!r}")
+        return self
 
     @property
     def whole(self) -> dict[str, int]:

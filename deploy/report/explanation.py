@@ -24,9 +24,10 @@ _ROUNDED = {"not": "as they are", "to the nearest": "rounded to the nearest", "u
 def answer(found: Explanation) -> str:
     """Say in two or three sentences what the MACs promised, what was measured, and the main reason for the gap."""
     pruned, dense = found.pruned.label, found.dense.label
+    takes, of = ("the layers of {} take", "those of {}") if found.of_layers else ("{} takes", "{}")
     said = (
-        f"On {found.pruned.backend}, {pruned} takes {duration(found.pruned_ns)}: {ratio(found.time_share)} the time of "
-        f"{dense} ({duration(found.dense_ns)})."
+        f"On {found.pruned.backend}, {takes.format(pruned)} {duration(found.pruned_ns)}: {ratio(found.time_share)} the "
+        f"time of {of.format(dense)} ({duration(found.dense_ns)})."
     )
     share = found.promised_share
     if share is None or found.missing_ns is None:
@@ -222,11 +223,10 @@ def _missing(layer: ExplainedLayer) -> float:
 
 
 def _told(layer: ExplainedLayer) -> str:
-    """Return the main reason for the gap in a layer."""
-    own, uneven = abs(layer.missing_ns or 0.0), abs(layer.uneven_ns)
-    if layer.uneven_reason is not None and layer.reason == "followed" and uneven > own:
-        return layer.uneven_reason
-    return layer.reason
+    """Return the main reason for the gap in a layer: that of the larger of its two parts."""
+    if layer.uneven_reason is None or abs(layer.uneven_ns) <= abs(layer.missing_ns or 0.0):
+        return layer.reason
+    return layer.uneven_reason if layer.uneven_ns > 0 else "more than promised"
 
 
 def _reason(found: Explanation, reason: Reason) -> str:

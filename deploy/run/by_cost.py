@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.errors import BenchmarkError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.loss_check import require_repeatable
 from deploy.run.speed.landing import landed
@@ -50,6 +51,7 @@ def prune_by_cost(
     require_repeatable(method, of)
     refused: list[TargetError | SurgeryError] = []
     rounds: list[Round] = []
+    ended = f"no share of the {of} that was tried is within the tolerance"
 
     def attempt(share: float) -> tuple[float, Round] | None:
         try:
@@ -64,7 +66,12 @@ def prune_by_cost(
             rounds.append(found := measured(pruned, counts, tables))
         return max(each / table.asked for each, table in zip(found.measured, tables, strict=True)), found
 
-    largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
+    try:
+        largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
+    except BenchmarkError as error:
+        if not rounds:
+            raise
+        ended = f"the next plan failed: {error}"
     if not rounds:
         raise refused[-1]
     for index, table in enumerate(tables):
@@ -76,4 +83,4 @@ def prune_by_cost(
                 f"`by` ({refused[-1]})"
             )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
-    return landed(task, graph, tables, rounds, ended=f"no share of the {of} that was tried is within the tolerance")
+    return landed(task, graph, tables, rounds, ended=ended)

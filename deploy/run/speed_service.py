@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backends import registry
 from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import table_of
@@ -17,6 +16,7 @@ from benchmarks.tables.table import LatencyTable
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import as_call_errors
 from deploy.run.loss_check import require_channels
+from deploy.run.speed.profiled import require_layer_times
 from deploy.run.speed.pruning import prune_to_speed
 from deploy.run.speed_tables import speed_table
 from deploy.run.stages import stage_key
@@ -83,8 +83,7 @@ def prune_to(
     wanted = replace(wanted, model=plain(wanted.model))
     with as_call_errors(PruneError), tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         require_backends([on], device)
-        if reason := registry.create(on).why_no_layers:
-            raise TargetError(f"{reason}, so no latency table can be made; ask for the speed on another backend")
+        require_layer_times(on)
         options = compile_options(on, precision=precision, threads=threads, device=device)
         spec = SubjectSpec(model=Path(folder) / DENSE, backend=on, options=options, batch=batch)
         measured = _table(spec, wanted, dynamic_batch, method.removes_blocks)

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from backends import registry
 from benchmarks.layers.process import session_process
 from benchmarks.machine.machine import ThisMachine
 from benchmarks.subject.backend_options import compile_options
@@ -23,6 +22,7 @@ from deploy.exporting.capture import one_batch
 from deploy.files.atomic import output_errors
 from deploy.recipe import Recipe, TargetSpec
 from deploy.run.run_stages import speed_backend
+from deploy.run.speed.profiled import require_layer_times
 from deploy.run.speed.rounds import Counts, SpeedTable
 from deploy.run.stages import stage_key
 from deploy.tables.latency_model import latency_model
@@ -51,8 +51,7 @@ def require_speeds(recipe: Recipe) -> None:
     """
     asked: dict[tuple[str, int], TargetSpec] = {}
     for target in recipe.prune.targets:
-        if reason := registry.create(speed_backend(recipe, target)).why_no_layers:
-            raise TargetError(f"{reason}, so no latency table can be made; ask for the speed on another backend")
+        require_layer_times(speed_backend(recipe, target))
         options = _spec(recipe, target, Path(DENSE)).options
         place = (speed_backend(recipe, target), options.threads)
         if place in asked:

@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from deploy.errors import RecipeError
+
 __all__ = ["Wishes"]
 
-_TARGETS = ("speed_up", "latency_ms", "flops")
+_SPEEDS = ("speed_up", "latency_ms")
+_TARGETS = (*_SPEEDS, "flops")
 _FIRST_SPEED_UP = 2.0
 """Start of the search for the smallest network within an allowed drop."""
 
@@ -51,7 +54,13 @@ class Wishes(BaseModel):
         return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "own"
 
     def over(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return a recipe's document with its keys replaced by the given flags."""
+        """Return a recipe's document with its keys replaced by the given flags.
+
+        Raises
+        ------
+        RecipeError
+            The document asks for several speeds, and the flags do not say all of another target.
+        """
         given = {
             "network": _given(name=self.network, weights=self.weights),
             "data": _given(
@@ -78,18 +87,24 @@ class Wishes(BaseModel):
         return part
 
     def _target(self, document: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]] | None:
-        """Return the requested target, on each of the backends; None if the document's stays."""
+        """Return the requested target, on each of the backends; None if the document's stays.
+
+        Another speed, or another backend, keeps the other keys of the document's speed.
+        """
         asked = {key: getattr(self, key) for key in _TARGETS if getattr(self, key) is not None}
         if self._smallest(document):
             asked = {"speed_up": _FIRST_SPEED_UP}
+        if "flops" in asked or not (asked or self.on):
+            return asked or None
+        known = _section(document, "prune").get("target")
+        if isinstance(known, list) and not (asked and self.on):
+            raise RecipeError("the recipe asks for several speeds: change them there, or give a speed with --on")
+        if isinstance(known, dict) and known.keys() & set(_SPEEDS):
+            rest = known if not asked else {key: value for key, value in known.items() if key not in _SPEEDS}
+            asked = {**rest, **asked}
         if not asked:
-            known = _section(document, "prune").get("target")
-            if not self.on or not isinstance(known, dict) or not {"speed_up", "latency_ms"} & known.keys():
-                return None
-            asked = {key: value for key, value in known.items() if key != "on"}
-        if "flops" in asked or not self.on:
-            return asked
-        first, *others = ({**asked, "on": backend} for backend in self.on)
+            return None
+        first, *others = ({**asked, "on": backend} for backend in self.on) if self.on else (asked,)
         return [first, *others] if others else first
 
     def _smallest(self, document: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from torch import nn
 
 from backends import modelfile
 from backends.modelfile import ModelFile
+from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.narrow import Narrower, drop_idle_relus
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
@@ -199,7 +200,7 @@ def write_plan_space(
     ExportError
         See `plan_space_of`; or the network cannot be exported.
     OutputError, RecordError
-        A file cannot be written.
+        A file cannot be written to `folder`.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +210,10 @@ def write_plan_space(
         say("the plan space of a network of the same structure is used")
     else:
         space = plan_space_of(model, graph, example_inputs, dense, seed=seed, blocks=blocks)
-        keep_space(space, dense, graph, blocks=blocks)
+        try:
+            keep_space(space, dense, graph, blocks=blocks)
+        except RecordError as error:
+            say(f"the plan space is used, and not kept for other runs: {error}")
     space.save(folder / PLAN_SPACE)
     return space
 

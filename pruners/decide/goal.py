@@ -72,6 +72,7 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
 
 def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
     sizes = {group.name: group.n_units for group in graph.groups}
+    needed = [group.name for group in graph.groups if group.prunable and group.n_units > group.min_units]
     times = []
     for each in (target, *target.also):
         table = each.table
@@ -81,6 +82,11 @@ def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budg
         if unknown is not None:
             raise TargetError(
                 f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
+            )
+        lacking = next((name for name in needed if name not in groups), None)
+        if lacking is not None:
+            raise TargetError(
+                f"the latency table is of another network: it has no group {lacking!r}, which could lose units"
             )
         if not set(blocks) <= set(table.blocks):
             raise TargetError(

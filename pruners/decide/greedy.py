@@ -82,12 +82,14 @@ def _order_by_time(
     order = {name: np.full(len(values), np.inf) for name, values in means.items()}
     best: dict[str, tuple[float, int]] = {}
     stale = set(means)
+    whole = choices.whole
     place = 0
     while True:
         present = cost(counts)
         for name in stale:
             best[name] = _cheapest_step(choices, name, means[name], counts, cost, present)
-        name = min(best, key=lambda each: best[each][0], default="")
+        # Of steps that lose as little for the time, that of the group with the largest share left goes first.
+        name = min(means, key=lambda each: (best[each][0], -counts[each] / whole[each]), default="")
         if not name or not np.isfinite(best[name][0]):
             return order
         taken = best[name][1]

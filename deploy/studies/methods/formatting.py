@@ -61,7 +61,7 @@ def failures(results: StudyResults) -> tuple[str, ...]:
 def answers(results: StudyResults) -> tuple[str, ...]:
     """State for each budget and recovery which method won, by how much, and whether this exceeds noise."""
     lines = tuple(_answer(win, results) for win in wins(results)) + tuple(
-        f"At {budget}, {recovery}: no method is as fast as asked for; slower: {several(names)}."
+        f"At {budget}, {recovery}: no method done with all seeds is as fast as asked for; slower: {several(names)}."
         for budget, recovery, names in too_slow(results)
     )
     return lines or ("No method is done with all seeds: there is nothing to say yet.",)
@@ -71,7 +71,10 @@ def _answer(win: Win, results: StudyResults) -> str:
     metric = results.metric
     right = "% of the test images right" if metric == "accuracy" else "dB on the test images"
     text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean, metric)} {right}"
-    text += "; no other method is done" if win.margin is None else _margin(win.second, win.margin, metric)
+    if win.margin is not None:
+        text += _margin(win.second, win.margin, metric)
+    elif not win.slower:
+        text += "; no other method is done"
     for name in BASELINES if win.margin is not None else ():
         gap = against(results, win.method, name, win.budget, win.recovery)
         if name not in (win.method, win.second, *win.slower) and gap is not None:

@@ -11,6 +11,7 @@ from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
 from deploy.report.formatting import score_name
 from deploy.run.alignment import alignment_risk
+from deploy.run.speed.profiled import require_layer_times
 from deploy.run.stages import StageStore
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import data_availability, metric_of
@@ -66,12 +67,16 @@ def run_study(
         No method matches, or the network or the data is unknown.
     BackendUnavailableError, UnknownBackendError
         A backend cannot run here; nothing was done.
+    TargetError
+        A speed is asked for on a backend without a profiler by layer; nothing was done.
     OutputError
         The folder cannot be written to, or another study works in it.
     """
     jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
-    asked = [budget.on for budget in recipe.all_budgets if budget.on is not None]
+    asked = list(dict.fromkeys(budget.on for budget in recipe.all_budgets if budget.on is not None))
     require_backends(recipe.bench.backends if measured else asked, recipe.bench.device)
+    for backend in asked:
+        require_layer_times(backend)
     _require_data(recipe)
     store = StageStore(root)
     with store.locked():

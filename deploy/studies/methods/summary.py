@@ -192,7 +192,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
 
 
 def too_slow(results: StudyResults) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Return budget, recovery and methods where no method is `comparable` and some are slower than the budget."""
+    """Return budget, recovery and methods where no method is `comparable` and some are slower than asked for."""
     return tuple(
         (budget, recovery, slower)
         for budget, recovery, by_method in _groups(results)

@@ -12,7 +12,7 @@ from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.units import top_units
-from pruners.errors import MethodError
+from pruners.errors import MethodError, NothingToPruneError
 from pruners.importance.scores import Scores
 from pruners.task import Removals, Stream
 
@@ -136,6 +136,8 @@ def prune_in_steps(
     most = min((n for n in limits_of_units if n is not None), default=None)
     model, present = task.model, graph
     counts = choices.whole
+    if choices.allow(counts) and budget.met(counts):
+        raise NothingToPruneError("the whole network is predicted to be as fast as the target asks for: ask for more")
     plan: PruningPlan | None = None
     history: list[Mapping[str, Any]] = []
     key, place = "", 0

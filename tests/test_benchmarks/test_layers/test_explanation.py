@@ -107,6 +107,21 @@ def test_depthwise_and_memory_bound_layers_say_what_is_left_of_their_bytes():
     assert (layer.reason, layer.why) == ("memory-bound", ("70 % of its bytes are left",))
 
 
+def test_bytes_that_do_not_account_for_the_time_are_no_reason():
+    before = conv("c", 100, (64, 64), moved_bytes=1000, bound="memory")
+    assert (
+        one_layer(before, conv("c", 100, (32, 32), moved_bytes=250, bound="memory"), block=16).reason == "not explained"
+    )
+
+
+def test_a_layer_that_kept_all_it_had_is_not_explained_by_what_it_is():
+    for groups in (1, 64):
+        before = conv("c", 100, (64, 64), groups=groups, moved_bytes=1000, bound="memory")
+        after = conv("c", 115, (64, 64), groups=groups, moved_bytes=1000, bound="memory")
+        layer = one_layer(before, after, block=16)
+        assert (layer.reason, layer.why) == ("not explained", ())
+
+
 def test_a_depthwise_layer_off_the_block_names_its_channels_once():
     before, after = conv("c", 100, (64, 64), groups=64), conv("c", 300, (33, 33), groups=33)
     assert one_layer(before, after, block=8).why == ("33 channels are no multiple of 8 (dense: 64)",)

@@ -185,6 +185,14 @@ def test_what_makes_it_another_machine(change):
     assert fingerprint(machine(**change)) != fingerprint(machine())
 
 
+def test_another_gpu_or_driver_makes_another_machine_where_it_is_known():
+    known = machine(gpu="A100", driver="570")
+    prints = {
+        fingerprint(each) for each in (known, machine(gpu="H100", driver="570"), machine(gpu="A100", driver="580"))
+    }
+    assert len(prints | {fingerprint(machine())}) == 4
+
+
 def test_fingerprints_that_are_stored_stay_what_they_are():
     assert (fingerprint(machine()), hardware_fingerprint(machine())) == ("1861137916d7bdb0", "8ff2961668cc5048")
     newer = machine(system="Linux-7", packages={"x": "2"})

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from backends.base import CompileOptions
-from benchmarks.errors import NotComparableError, SettingError
+from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
@@ -39,6 +39,12 @@ def test_counts_are_read_off_the_file_whatever_its_nodes_are_called(dense, space
     assert kept_counts(space, dense, narrow(counts, "x"), {"xsecond": "second"}) == counts
     with pytest.raises(NotComparableError, match="no layer tells how many units of group 'b' it keeps"):
         kept_counts(space, dense, narrow(counts, "x"), {"xfirst": "first"})
+
+
+def test_a_plan_space_of_another_network_is_refused(dense, space, narrow):
+    foreign = space.model_copy(update={"model_sha256": "0" * 64})
+    with pytest.raises(RecordError, match="the plan space was made for another file than"):
+        kept_counts(foreign, dense, narrow({"a": 37, "b": 51}), SAME)
 
 
 def test_another_network_is_refused(dense, space, narrow):
@@ -83,6 +89,7 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     ]
     for plan in found:
         assert abs(plan.measured_share / plan.predicted_share - 1) < 0.05
+        assert plan.predicted_share == table.predict_ns(plan.counts) / table.measured_dense_ns
     assert found[1].measured_share < found[0].measured_share
     assert found[1].macs_share < found[0].macs_share < found[2].macs_share < 1
     # A plan that is aligned already is told once, and nothing is measured unasked.

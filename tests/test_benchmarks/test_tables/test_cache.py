@@ -87,8 +87,9 @@ def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):
     _, n_models, line = ask(threads=2)
     assert n_models >= 20
     assert line.endswith("was measured for threads 1, not 2: another one is measured")
-    _, n_models, _ = ask(plans=21)
+    _, n_models, line = ask(plans=21)
     assert n_models >= 21
+    assert line.endswith("was made with other groups, blocks or plans: another one is measured")
     for change, message in (
         ({"machine": "f" * 16}, "for machine"),
         ({"backend_version": "0.1"}, "for backend version"),
@@ -98,6 +99,15 @@ def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):
         assert message in line
     other = space.model_copy(update={"groups": space.groups[:1]})
     assert find_table(table.key, other, 20, tmp_path / "tables")[0] is None
+
+
+def test_a_table_that_cannot_be_kept_is_used_all_the_same(ask, tmp_path):
+    (tmp_path / "tables").write_text("a file where the folder should be", encoding="utf-8")
+    table, n_models, line = ask()
+    assert n_models >= 20
+    assert table.held_out.n_plans == 20
+    assert line.startswith(f"the table is used, and not kept for other runs: cannot write to {tmp_path / 'tables'}: ")
+    assert line.endswith("set PRUNE_DEPLOY_STATE to a folder")
 
 
 def test_a_broken_table_is_measured_anew(ask, space, tmp_path):
@@ -134,3 +144,7 @@ def test_a_table_of_this_version_with_a_mistake_says_which(ask, tmp_path):
     path.write_text(json.dumps({**json.loads(table.model_dump_json()), "block": 0}), encoding="utf-8")
     with pytest.raises(RecordError, match=r"broken\.json is not a latency table: Input should be greater than"):
         LatencyTable.load(path)
+    for change, told in (({"plans": []}, "at least 1 item"), ({"groups": []}, "there is no group 'a'")):
+        path.write_text(json.dumps({**json.loads(table.model_dump_json()), **change}), encoding="utf-8")
+        with pytest.raises(RecordError, match=rf"broken\.json is not a latency table: .*{told}"):
+            LatencyTable.load(path)

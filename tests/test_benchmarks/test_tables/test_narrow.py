@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -48,6 +50,28 @@ def test_another_file_is_refused(dense, space, tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(RecordError, match="made for another file"):
         Narrower(tmp_path / "other.onnx", space)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"places": [{"kind": "axis", "node": 99, "input": 1, "axis": 0, "size": {"terms": [["a", 1]]}}]},
+        {"places": [{"kind": "axis", "node": 0, "input": 9, "axis": 0, "size": {"terms": [["a", 1]]}}]},
+        {"places": [{"kind": "attribute", "node": 0, "name": "group", "size": {"terms": [["a", 1]]}}]},
+        {"blocks": [{"name": "skip", "groups": ["a"], "nodes": [99], "replaced": "y", "by": "x"}]},
+    ],
+)
+def test_a_space_that_does_not_fit_its_file_is_refused(dense, space, change):
+    damaged = PlanSpace.model_validate(json.loads(space.model_dump_json()) | change)
+    with pytest.raises(RecordError, match="the plan space is damaged"):
+        Narrower(dense, damaged)
+
+
+def test_a_space_that_names_an_unknown_group_is_no_plan_space(space, tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text(space.model_dump_json().replace('["b",1]', '["zz",1]'), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"space\.json.*there is no group 'zz'"):
+        PlanSpace.load(path)
 
 
 def test_a_space_is_read_as_it_was_written(space, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.errors import WorkerError
 from deploy.recipe import TargetSpec
 from deploy.run.by_cost import prune_by_cost
 from deploy.run.speed.rounds import SpeedTable
@@ -85,6 +86,23 @@ def test_a_speed_below_the_smallest_share_is_refused(task, model):
         TargetError, match=r"^5\.00x the speed on simulated was asked for, .* smallest share of the flops .* is 1\.\d+x"
     ):
         prune_by_cost(create("uniform"), "flops", half, [table_of(model, lambda share: share, asked=0.2)[0]])
+
+
+def test_a_plan_that_cannot_be_measured_does_not_cost_the_measured_ones(task, model):
+    given = iter((0.9, 0.6))
+
+    def share(counts):
+        if (measured := next(given, None)) is None:
+            raise WorkerError("ort died of signal 9")
+        return measured
+
+    table, _ = table_of(model, lambda share: share)
+    _, (landing,) = prune_by_cost(create("uniform"), "flops", task, [replace(table, share=share)])
+    assert landing.measured == (0.9, 0.6)
+    assert landing.kept_round == 1
+    assert landing.why_off == "the next plan failed: ort died of signal 9"
+    with pytest.raises(WorkerError, match="signal 9"):
+        prune_by_cost(create("uniform"), "flops", task, [replace(table, share=share)])
 
 
 def test_a_method_that_reaches_no_share_says_so(task, model):

@@ -97,6 +97,33 @@ def test_another_backend_beside_a_recipe_takes_its_speed_along():
     assert changed.bench.backends == ("openvino",)
 
 
+ON_OPENVINO = {"speed_up": 1.5, "on": "openvino", "threads": 1, "tolerance": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "target"),
+    [
+        ({"speed_up": 3}, {**ON_OPENVINO, "speed_up": 3}),
+        ({"latency_ms": 4}, {"latency_ms": 4, "on": "openvino", "threads": 1, "tolerance": 0.02}),
+        ({"speed_up": 3, "on": ("ort",)}, {**ON_OPENVINO, "speed_up": 3, "on": "ort"}),
+        ({"on": ("ort", "openvino")}, [{**ON_OPENVINO, "on": "ort"}, ON_OPENVINO]),
+        ({"flops": 0.5, "on": ("ort",)}, {"flops": 0.5}),
+    ],
+)
+def test_another_speed_keeps_what_else_the_recipe_says_of_it(wishes, target):
+    assert Wishes(**wishes).over({**RECIPE, "prune": {"target": ON_OPENVINO}})["prune"]["target"] == target
+
+
+def test_of_several_speeds_none_is_changed_by_guess():
+    several = {**RECIPE, "prune": {"target": [{"speed_up": 2, "on": "ort"}, ON_OPENVINO]}}
+    for wishes in ({"speed_up": 3}, {"on": ("openvino",)}):
+        with pytest.raises(RecipeError, match="several speeds: change them there, or give a speed with --on"):
+            Wishes(**wishes).over(several)
+    assert Wishes(speed_up=3, on=("ort",)).over(several)["prune"]["target"] == {"speed_up": 3, "on": "ort"}
+    assert Wishes(flops=0.5).over(several)["prune"]["target"] == {"flops": 0.5}
+    assert Wishes(threads=2).over(several)["prune"] == several["prune"]
+
+
 def test_another_method_takes_no_settings_over():
     assert Wishes(method="l1").over(RECIPE)["prune"] == {**RECIPE["prune"], "method": "l1", "settings": {}}
 

@@ -16,6 +16,7 @@ from pruners.decide.exact.plan import exact_counts, kept_importance
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.landing import landing_of
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
+from pruners.errors import NothingToPruneError, TargetError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.target import Constraints, Target
@@ -38,6 +39,15 @@ def test_the_dear_units_go_where_scores_are_alike():
     counts = greedy_counts(choices, dict.fromkeys(sizes, [1.0] * 8), budget_of(model, 0.5))
     assert counts["cheap"] == 8
     assert counts["dear"] < 5
+
+
+def test_units_without_a_score_go_in_equal_shares_from_all_groups():
+    """Whatever order Python gives the names of the groups."""
+    sizes = dict.fromkeys("abcd", 8)
+    model = model_of(sizes, [(1.0, (name,)) for name in sizes])
+    choices = Choices({name: tuple(range(1, 9)) for name in sizes})
+    counts = greedy_counts(choices, dict.fromkeys(sizes, [0.0] * 3 + [1.0] * 5), time_budget([TimeLimit(model, 28.0)]))
+    assert counts == {"a": 6, "b": 7, "c": 7, "d": 7}
 
 
 def test_a_step_that_saves_nothing_is_counted_with_the_one_that_does():
@@ -99,3 +109,25 @@ def test_a_speed_is_bought_where_the_loss_changes_least(criterion, default):
     }
     assert kept[""] == kept[default]
     assert kept["log"] != kept["mean"]
+
+
+@pytest.mark.parametrize("method", ["taylor", "criterion", "uniform"])
+def test_a_speed_that_the_whole_network_is_predicted_to_have_is_one_line(method):
+    """The dense network is measured to take longer than the table predicts."""
+    task = make_task(make_network("plain"), constraints=Constraints())
+    graph = trace(task.model, task.example_inputs)
+    table = model_of({group.name: group.n_units for group in graph.groups}, [(1.0, ("conv",))])
+    table = replace(table, graph=graph.fingerprint)
+    target = Target(speed_up=1.02, table=table, dense_ns=1.05 * table.time_ns())
+    with pytest.raises(NothingToPruneError, match=r"ask for (more|a smaller target)"):
+        create(method).prune(replace(task, target=target))
+
+
+def test_a_table_that_lacks_a_group_is_refused():
+    """What it does not know takes no time in its predictions."""
+    task = make_task(make_network("plain"), constraints=Constraints())
+    graph = trace(task.model, task.example_inputs)
+    first, *_ = (group for group in graph.groups if group.prunable)
+    table = replace(model_of({first.name: first.n_units}, [(1.0, (first.name,))]), graph=graph.fingerprint)
+    with pytest.raises(TargetError, match=r"of another network: it has no group '.*', which could lose units"):
+        create("uniform").prune(replace(task, target=Target(speed_up=1.5, table=table)))

@@ -19,8 +19,11 @@ from benchmarks.layers.explanation import Explanation
 from benchmarks.layers.process import Ran
 from benchmarks.layers.profiler import profile_in_turn
 from benchmarks.layers.roofline import Roofline
-from benchmarks.subject.subject import SubjectSpec
+from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import find_block
+from benchmarks.tables.build import build_table
+from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
+from benchmarks.tables.table import LatencyTable
 from deploy.bundles.pruning import MaskedCheck, Proof, PruningRecord
 
 ROOFLINE = Roofline(
@@ -56,6 +59,17 @@ def convnet(path, widths, prefix="", size=8):
     graph = helper.make_graph(nodes, "net", *ends, tensors)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+def space_of(path, widths):
+    """Return the plan space of such a network: one group for each convolution."""
+    names = [f"conv{i}" for i in range(len(widths))]
+    units = [Size(terms=((name, 1),)) for name in names]
+    places = [AxisPlace(node=2 * i, input=1, axis=0, size=size) for i, size in enumerate(units)]
+    places += [AxisPlace(node=2 * i + 2, input=1, axis=1, size=size) for i, size in enumerate(units[:-1])]
+    places.append(AxisPlace(node=2 * len(widths) + 2, input=1, axis=0, size=units[-1]))
+    groups = tuple(GroupRange(name=name, n_units=width) for name, width in zip(names, widths, strict=True))
+    return PlanSpace(model_sha256=content_sha256(path), graph="network", groups=groups, places=tuple(places))
 
 
 @pytest.fixture
@@ -208,6 +222,36 @@ def test_mistakes_are_one_line(explain, dense, tmp_path):
     assert "dense.onnx" in refused(pruned, "--against", dense, "--plan-space", dense, "--table", dense)
     (tmp_path / "cut.onnx").write_bytes(pruned.read_bytes()[:100])
     assert "cut.onnx" in refused(tmp_path / "cut.onnx", "--against", dense)
+
+
+def test_a_plan_space_of_another_network_is_refused_before_anything_is_measured(explain, dense, tmp_path, monkeypatch):
+    larger, widths = tmp_path / "larger.onnx", (64, 128, 128, 128, 128)
+    space_of(convnet(larger, widths), widths).save(tmp_path / "space.json")
+    monkeypatch.setattr(LatencyTable, "load", lambda path: None)
+    given = ("--plan-space", tmp_path / "space.json", "--table", tmp_path / "table.json")
+    code, out, err = explain(convnet(tmp_path / "pruned.onnx", (45, 91, 91)), "--against", dense, *given)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"deploy: the plan space was made for another file than {dense}: make it again")
+
+
+@pytest.mark.slow
+def test_what_aligned_counts_buy_is_predicted_and_measured(explain, tmp_path):
+    widths = (128, 128, 192, 192)
+    dense = convnet(tmp_path / "dense.onnx", widths, size=24)
+    odd = convnet(tmp_path / "odd.onnx", (91, 91, 135, 135), prefix="x", size=24)
+    space, spec = space_of(dense, widths), SubjectSpec(model=dense, backend="ort", options=CompileOptions(threads=1))
+    space.save(tmp_path / "space.json")
+    build_table(spec, space, plans=20).save(tmp_path / "table.json")
+    given = ("--plan-space", tmp_path / "space.json", "--table", tmp_path / "table.json", "--verify", "--threads", 1)
+    code, out, err = explain(odd, "--against", dense, *given, "--json", "--duration", 0.5)
+    assert code == 0, err
+    plans = Explanation.model_validate_json(out).plans
+    assert plans[0].counts == {"conv0": 91, "conv1": 91, "conv2": 135, "conv3": 135}
+    assert [plan.rounded for plan in plans][:2] == ["not", "to the nearest"]
+    assert all(plan.predicted_share > 0 and plan.measured_share > 0 for plan in plans)
+    code, out, err = explain(odd, "--against", dense, *given, "--duration", 0.5)
+    assert code == 0, err
+    assert "of the dense time (measured; predicted:" in " ".join(out.split())
 
 
 @pytest.mark.slow

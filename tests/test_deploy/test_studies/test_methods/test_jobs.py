@@ -25,6 +25,7 @@ from deploy.studies.methods.recipe import StudyRecipe, load_study
 from deploy.studies.methods.results import JobResult, Scores, StudyResults, load_results, read_result, write_result
 from deploy.studies.methods.schedule import do_jobs
 from deploy.studies.methods.study import RESULTS, run_study
+from pruners.errors import TargetError
 from pruners.methods import group_norm
 
 ROOT = Path(__file__).parents[4]
@@ -269,6 +270,9 @@ def test_mistakes_are_found_before_any_work(tmp_path):
         study(tmp_path, executor, recipe(network={"name": "cifar:resnet21"}))
     with StageStore(tmp_path).locked(), pytest.raises(OutputError, match="in use"):
         study(tmp_path, executor)
+    unprofiled = {"budgets": [{"speed_up": 2, "on": "torch-compile"}], "bench": {"backends": ["torch-compile"]}}
+    with pytest.raises(TargetError, match="so no latency table can be made; ask for the speed on another backend"):
+        study(tmp_path, executor, recipe(**unprofiled))
     assert executor.done == []
 
 

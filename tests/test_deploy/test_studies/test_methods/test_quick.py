@@ -46,5 +46,8 @@ def test_methods_are_compared_at_equal_time(tmp_path):
     for method in ("exact", "by-flops", "uniform"):
         (landing,) = cells[method].speeds
         assert (landing.backend, landing.asked) == ("ort", 1 / 1.6)
+        kept = landing.measured[landing.kept_round]
+        assert kept < 1
+        assert bool(landing.why_off) == (abs(kept - landing.asked) > landing.tolerance)
         assert cells[method].recovered is not None
     assert "At equal time, 1.6x on ort" in done.stdout

@@ -271,8 +271,22 @@ def test_a_network_slower_than_asked_for_does_not_win():
 def test_where_every_network_is_slower_than_asked_for_the_study_says_so():
     cells = [at_a_speed(name, seed, 0.95, 0.9) for name in ("uniform", "l1") for seed in (0, 1)]
     (said,) = answers(results(*cells))
-    assert said.endswith(": no method is as fast as asked for; slower: uniform, l1.")
+    assert said.endswith(": no method done with all seeds is as fast as asked for; slower: uniform, l1.")
     assert said.startswith("At 2x on ort, ")
+
+
+def test_a_method_that_lacks_a_seed_is_not_called_slow():
+    slow = [at_a_speed("l1", seed, 0.95, 0.9) for seed in (0, 1)]
+    unfinished = [at_a_speed("exact", 0, 0.95, 0.5), failed("exact", 1, "the loss is nan", budget="2x on ort")]
+    (said,) = answers(results(*slow, *unfinished))
+    assert said.endswith(": no method done with all seeds is as fast as asked for; slower: l1.")
+
+
+def test_a_method_that_is_done_but_slower_is_not_called_missing():
+    cells = [at_a_speed(name, seed, 0.95, share) for name, share in (("exact", 0.5), ("l1", 0.9)) for seed in (0, 1)]
+    (said,) = answers(results(*cells))
+    assert "no other method is done" not in said
+    assert "; not compared, as slower than asked for: l1" in said
 
 
 def test_a_lucky_seed_alone_is_not_what_others_are_compared_with():
