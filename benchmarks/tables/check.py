@@ -70,7 +70,7 @@ def check_table(
         machine=machine or ThisMachine(),
     ) as timer:
         for index in range(plans):
-            absent = ABSENT if index % 2 else 0.0
+            absent = ABSENT if index % 2 and table.blocks else 0.0
             counts = draw(space, rng, block=table.block, least=0.35, most=1.0, absent=absent)
             run = timer(counts)
             if not index:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from backends import modelfile
 from backends.base import Array
 from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
-from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, ValuePlace
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, Place, PlanSpace, ValuePlace
 
 __all__ = ["Narrower", "drop_idle_relus", "require_made_for"]
 
@@ -34,18 +34,22 @@ def require_made_for(dense: Path, space: PlanSpace) -> None:
     """
     if content_sha256(dense) != space.model_sha256:
         raise RecordError(f"the plan space was made for another file than {dense}: make it again from this network")
-    nodes = modelfile.read(dense).proto.graph.node
-    inside = len(nodes)
+    graph = onnx.load(dense, load_external_data=False).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for place in space.places:
-        fits = place.node < inside and (
-            any(attribute.name == place.name for attribute in nodes[place.node].attribute)
-            if isinstance(place, AttributePlace)
-            else place.input < len(nodes[place.node].input)
-        )
-        if not fits:
+        if place.node >= len(graph.node) or not _fits(place, graph.node[place.node], shapes):
             raise RecordError(f"the plan space is damaged: {dense} has no such {place.kind} at node {place.node}")
-    if any(index >= inside for block in space.blocks for index in block.nodes):
-        raise RecordError(f"the plan space is damaged: {dense} has only {inside} nodes")
+    if any(index >= len(graph.node) for block in space.blocks for index in block.nodes):
+        raise RecordError(f"the plan space is damaged: {dense} has only {len(graph.node)} nodes")
+
+
+def _fits(place: Place, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    if isinstance(place, AttributePlace):
+        lengths = {each.name: len(each.ints) if each.ints else 1 for each in node.attribute}
+        return place.index < lengths.get(place.name, 0)
+    if place.input >= len(node.input) or (shape := shapes.get(node.input[place.input])) is None:
+        return False
+    return place.axis < len(shape) if isinstance(place, AxisPlace) else place.index < prod(shape)
 
 
 class Narrower:

@@ -119,9 +119,9 @@ class LatencyTable(Filed):
     @model_validator(mode="after")
     def _names_its_groups(self) -> LatencyTable:
         used = {factor.group for layer in self.layers for term in layer.terms for factor in term.factors}
-        used |= {name for names in self.blocks.values() for name in names}
         used |= {name for plan in self.plans for name in plan.counts}
-        if unknown := sorted(used - self.whole.keys()):
+        inside = {name for names in self.blocks.values() for name in names}
+        if unknown := sorted(used - inside - self.whole.keys()):
             raise ValueError(f"there is no group {unknown[0]!r}")
         return self
 

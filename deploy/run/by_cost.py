@@ -71,7 +71,7 @@ def prune_by_cost(
     except BenchmarkError as error:
         if not rounds:
             raise
-        ended = f"the next plan failed: {error}"
+        refused, ended = [], f"the next plan failed: {error}"  # smaller shares were not tried
     if not rounds:
         raise refused[-1]
     for index, table in enumerate(tables):

@@ -83,7 +83,7 @@ class Wishes(BaseModel):
         if self.method is not None:  # settings belong to one method
             part = {"method": self.method, "settings": {}}
         if (target := self._target(document)) is not None:
-            part["target"] = target
+            part |= {"target": target, "also": []} if "also" in _section(document, "prune") else {"target": target}
         return part
 
     def _target(self, document: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]] | None:
@@ -96,12 +96,13 @@ class Wishes(BaseModel):
             asked = {"speed_up": _FIRST_SPEED_UP}
         if "flops" in asked or not (asked or self.on):
             return asked or None
-        known = _section(document, "prune").get("target")
-        if isinstance(known, list) and not (asked and self.on):
+        known = _speeds(document)
+        if len(known) > 1 and not (asked and self.on):
             raise RecipeError("the recipe asks for several speeds: change them there, or give a speed with --on")
-        if isinstance(known, dict) and known.keys() & set(_SPEEDS):
-            rest = known if not asked else {key: value for key, value in known.items() if key not in _SPEEDS}
-            asked = {**rest, **asked}
+        if len(known) == 1:
+            own = {"threads"} if self.threads is not None else set()
+            dropped = own.union(_SPEEDS if asked else ())
+            asked = {**{key: value for key, value in known[0].items() if key not in dropped}, **asked}
         if not asked:
             return None
         first, *others = ({**asked, "on": backend} for backend in self.on) if self.on else (asked,)
@@ -115,6 +116,14 @@ class Wishes(BaseModel):
 
 def _given(**keys: Any) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if value is not None}
+
+
+def _speeds(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the speeds that a recipe's document asks for, written in any of its forms."""
+    prune = _section(document, "prune")
+    first, also = prune.get("target"), prune.get("also")
+    targets = [*(first if isinstance(first, list) else [first]), *(also if isinstance(also, list) else [])]
+    return [each for each in targets if isinstance(each, dict) and any(each.get(key) is not None for key in _SPEEDS)]
 
 
 def _section(document: dict[str, Any], key: str) -> dict[str, Any]:

@@ -72,7 +72,6 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
 
 def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
     sizes = {group.name: group.n_units for group in graph.groups}
-    needed = [group.name for group in graph.groups if group.prunable and group.n_units > group.min_units]
     times = []
     for each in (target, *target.also):
         table = each.table
@@ -82,11 +81,6 @@ def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budg
         if unknown is not None:
             raise TargetError(
                 f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
-            )
-        lacking = next((name for name in needed if name not in groups), None)
-        if lacking is not None:
-            raise TargetError(
-                f"the latency table is of another network: it has no group {lacking!r}, which could lose units"
             )
         if not set(blocks) <= set(table.blocks):
             raise TargetError(
@@ -103,7 +97,18 @@ def fast_choices(choices: Choices, budget: Budget) -> Choices:
 
     If channels off a multiple run in a slower kernel, 17 of them take longer than 32. A budget of another cost keeps
     all counts.
+
+    Raises
+    ------
+    TargetError
+        A latency table does not know a group with several counts: in its predictions that takes no time.
     """
+    for limit in budget.times:
+        if (lacking := next((name for name in choices.movable if name not in limit.model.sizes), None)) is not None:
+            raise TargetError(
+                f"the latency table has no group {lacking!r}, which may lose units: it is of another network, or made "
+                "with other outputs or attention; build it again, or exclude the group"
+            )
     factors: dict[str, set[tuple[BlockCount, int]]] = {}
     for limit in budget.times:
         for factor in (factor for term in limit.model.terms for factor in term.factors):

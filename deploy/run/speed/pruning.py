@@ -140,27 +140,28 @@ def _near_speed(
 
 
 def _unsteady(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> str:
-    """Measure the plan that will be kept again; return what it takes now if that differs by more than the tolerance.
+    """Measure the plan that will be kept again; return what differs by more than the tolerance, or what failed.
 
     Raises
     ------
     TargetError
         It takes as long as the dense network now.
     """
-    kept = rounds[kept_index(rounds, tables)]
+    kept, told = rounds[kept_index(rounds, tables)], ""
     for table, before in zip(tables, kept.measured, strict=True):
         try:
             again = table.share(kept.counts)
         except BenchmarkError as error:
-            return f"; the closest plan could not be measured again: {error}"
+            told = told or f"; the closest plan could not be measured again: {error}"
+            continue
         if again >= 1:
             raise no_faster(table, again, f"measured again after {_CORRECTIONS} corrections; {before:.2f} before")
         if abs(again - before) > table.tolerance:
-            return (
+            told = told or (
                 f", and the machine is not steady enough for this tolerance: the plan that measured {before:.3f} of "
                 f"the dense network's time on {table.model.backend} now measures {again:.3f}"
             )
-    return ""
+    return told
 
 
 class _Goal(NamedTuple):

@@ -107,7 +107,7 @@ def append(row: GridRow, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[GridRow, ...]:
-    """Read the last row of each case.
+    """Read the last row of each case; one that ended with nothing does not replace a result.
 
     Raises
     ------
@@ -121,5 +121,6 @@ def read(path: Path) -> tuple[GridRow, ...]:
             row = GridRow.model_validate_json(line)
         except ValidationError as error:
             raise ResultsError(f"{path}: line {number} is not a row of this study; delete it") from error
-        rows[row.case.name] = row
+        if row.landing is not None or row.refused or row.case.name not in rows:
+            rows[row.case.name] = row
     return tuple(rows.values())

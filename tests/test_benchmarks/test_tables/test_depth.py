@@ -12,6 +12,7 @@ from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import LayerSizes, Run
 from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace, Size
+from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan, Steps, TableKey, Term
 
 STREAM, INSIDE = Size(terms=(("stream", 1),)), Size(terms=(("inside", 1),))
 BLOCK = BlockPlace(name="block", groups=("inside",), nodes=(1, 2, 3), replaced="sum", by="x")
@@ -34,6 +35,28 @@ def test_the_groups_of_a_block_go_with_it():
     assert SPACE.complete({"inside": 32}) == {"stream": 64, "inside": 32, "block": 1}
     with pytest.raises(SettingError, match="keeps 1 to 64 units, got 0"):
         SPACE.complete({"inside": 0})
+
+
+def test_a_block_may_hold_groups_that_go_only_with_it(tmp_path):
+    """Such as the one channel of a spatial attention."""
+    gated = SPACE.model_copy(update={"blocks": (BLOCK.model_copy(update={"groups": ("gate", "inside")}),)})
+    gated.save(tmp_path / "space.json")
+    assert PlanSpace.load(tmp_path / "space.json") == gated
+    assert gated.complete({"block": 0}) == {"stream": 64, "inside": 0, "gate": 0, "block": 0}
+    steps = Term(ns=1.0, factors=(Steps(group="stream", width=1),))
+    plan = MeasuredPlan(counts=gated.complete({"block": 0}), whole_ns=1.0, dense_ns=2.0, layers_ns={}, predicted_ns=1.0)
+    table = LatencyTable(
+        key=TableKey(
+            model_sha256="0", graph="g", backend="ort", backend_version="1", precision="fp32", threads=1, device="cpu",
+            batch=1, machine="m",
+        ),
+        started_utc="", groups=gated.groups, blocks={"block": ("gate", "inside")}, block=8, base_ns=1.0,
+        layers=(LayerTime(name="stem", share=1.0, error=0.0, terms=(steps,)),),
+        held_out=HeldOut(n_plans=1, mape=0.0, worst=0.0, rank_correlation=1.0),
+        plans=(plan,), seconds=1.0,
+    )  # fmt: skip
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json").predict_ns({"block": 0}) == 9.0
 
 
 def test_plans_are_drawn_without_blocks():

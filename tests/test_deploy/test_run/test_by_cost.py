@@ -105,6 +105,22 @@ def test_a_plan_that_cannot_be_measured_does_not_cost_the_measured_ones(task, mo
         prune_by_cost(create("uniform"), "flops", task, [replace(table, share=share)])
 
 
+def test_a_search_that_failed_does_not_call_its_smallest_share_the_smallest_there_is(task, model):
+    """The first share is refused, the second one measured, and the third one's process dies."""
+    half = replace(task, constraints=Constraints(min_fraction=0.5))
+    given = iter((0.9,))
+
+    def share(counts):
+        if (measured := next(given, None)) is None:
+            raise WorkerError("ort died of signal 9")
+        return measured
+
+    table, _ = table_of(model, lambda share: share, asked=0.2)
+    _, (landing,) = prune_by_cost(create("uniform"), "flops", half, [replace(table, share=share)])
+    assert landing.measured == (0.9,)
+    assert landing.why_off == "the next plan failed: ort died of signal 9"
+
+
 def test_a_method_that_reaches_no_share_says_so(task, model):
     def refuse(given):
         raise TargetError(f"{given.target.of}: out of reach")

@@ -108,19 +108,30 @@ ON_OPENVINO = {"speed_up": 1.5, "on": "openvino", "threads": 1, "tolerance": 0.0
         ({"speed_up": 3, "on": ("ort",)}, {**ON_OPENVINO, "speed_up": 3, "on": "ort"}),
         ({"on": ("ort", "openvino")}, [{**ON_OPENVINO, "on": "ort"}, ON_OPENVINO]),
         ({"flops": 0.5, "on": ("ort",)}, {"flops": 0.5}),
+        ({"speed_up": 3, "threads": 4}, {"speed_up": 3, "on": "openvino", "tolerance": 0.02}),
     ],
 )
 def test_another_speed_keeps_what_else_the_recipe_says_of_it(wishes, target):
     assert Wishes(**wishes).over({**RECIPE, "prune": {"target": ON_OPENVINO}})["prune"]["target"] == target
 
 
+def test_one_speed_may_be_written_as_a_list_and_keys_may_be_null():
+    alone = {**RECIPE, "prune": {"target": [ON_OPENVINO]}}
+    assert Wishes(speed_up=3).over(alone)["prune"]["target"] == {**ON_OPENVINO, "speed_up": 3}
+    by_flops = {**RECIPE, "prune": {"target": {"flops": 0.5, "speed_up": None, "on": None}, "also": []}}
+    assert Wishes(speed_up=3).over(by_flops)["prune"] == {"target": {"speed_up": 3}, "also": []}
+    assert Wishes(on=("ort",)).over(by_flops)["prune"] == by_flops["prune"]
+
+
 def test_of_several_speeds_none_is_changed_by_guess():
     several = {**RECIPE, "prune": {"target": [{"speed_up": 2, "on": "ort"}, ON_OPENVINO]}}
-    for wishes in ({"speed_up": 3}, {"on": ("openvino",)}):
+    also = {**RECIPE, "prune": {"target": {"speed_up": 2, "on": "ort"}, "also": [ON_OPENVINO]}}
+    for wishes, recipe in (({"speed_up": 3}, several), ({"on": ("openvino",)}, several), ({"speed_up": 3}, also)):
         with pytest.raises(RecipeError, match="several speeds: change them there, or give a speed with --on"):
-            Wishes(**wishes).over(several)
+            Wishes(**wishes).over(recipe)
     assert Wishes(speed_up=3, on=("ort",)).over(several)["prune"]["target"] == {"speed_up": 3, "on": "ort"}
     assert Wishes(flops=0.5).over(several)["prune"]["target"] == {"flops": 0.5}
+    assert Wishes(flops=0.5).over(also)["prune"] == {"target": {"flops": 0.5}, "also": []}
     assert Wishes(threads=2).over(several)["prune"] == several["prune"]
 
 

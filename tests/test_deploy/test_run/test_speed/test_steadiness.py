@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.errors import MachineBusyError, WorkerError
@@ -36,6 +38,17 @@ def test_a_plan_that_is_no_faster_when_measured_again_is_not_handed_out(task):
     told = r"^1\.11x the speed on simulated .* takes 1\.02 of .* \(measured again after 4 corrections; 0\.96 before\)"
     with pytest.raises(TargetError, match=told):
         prune_to_speed(create("uniform"), task[0], [table])
+
+
+def test_every_speed_is_measured_again(task):
+    """The first backend is unsteady, and on the second one the plan is no faster than the dense network now."""
+    first, second = iter((0.7, 0.68, 0.6, 0.66, 0.64, 0.55)), iter((0.98,) * 5 + (1.02,))
+    tables = [
+        table_of(replace(task[1], backend="x"), lambda _: next(first)),
+        table_of(replace(task[1], backend="y"), lambda _: next(second), asked=0.9),
+    ]
+    with pytest.raises(TargetError, match=r"^1\.11x the speed on y .* takes 1\.02 of .* 0\.98 before\)"):
+        prune_to_speed(create("uniform"), task[0], tables)
 
 
 def answering(answers):

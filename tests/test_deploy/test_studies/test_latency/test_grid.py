@@ -75,6 +75,7 @@ def test_the_last_line_of_a_case_counts_and_another_file_is_refused(tmp_path):
     append(GridRow(case=case("other"), reason="it died"), path)
     row = landed((0.5,)).model_copy(update={"case": case()})
     append(row, path)
+    append(GridRow(case=case(), reason="it died"), path)  # a later attempt, which does not cost the landing
     assert read(path) == (row, GridRow(case=case("other"), reason="it died"))
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="line 1 is not a row of this study"):
