@@ -77,13 +77,21 @@ def serve(channel: Channel, commands: Mapping[str, Command]) -> None:
         return
 
 
-def die_with_parent() -> None:
-    """Ask Linux to kill this process with its parent, even while stopped; elsewhere the closed pipe ends it."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to kill this process with its parent, even while stopped; elsewhere the closed pipe ends it.
+
+    Parameters
+    ----------
+    parent : int, optional
+        Process ID of the parent. If that has ended already, of which Linux tells nothing, this process ends at once.
+    """
     if sys.platform != "linux":
         return
     libc: Any = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _watch_parent() -> None:

@@ -35,7 +35,7 @@ from deploy.studies.methods.work import perform
 __all__ = ["SHARED", "main"]
 
 SHARED = "PRUNE_DEPLOY_SHARED_JOB"
-"""Environment variable that the launcher sets for the processes of a shared job."""
+"""Environment variable in which the launcher gives its process ID to the processes of a shared job."""
 
 _GRACE_S = 10.0
 _POLL_S = 0.1
@@ -86,7 +86,7 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
 
 if __name__ == "__main__":
     if SHARED in os.environ:  # started by torchrun, so standard input is not the parent's pipe
-        die_with_parent()
+        die_with_parent(int(os.environ[SHARED]))
     else:
         end_with_parent()
     warnings.simplefilter("ignore")

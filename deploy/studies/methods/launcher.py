@@ -30,7 +30,7 @@ def main(processes: str, root: str, folder: str) -> int:
         child.main(Path(root), Path(folder))
         return 0
     try:
-        os.environ[child.SHARED] = "1"
+        os.environ[child.SHARED] = str(os.getpid())
         torchrun(["--standalone", "--nproc-per-node", processes, "-m", child.__name__, root, folder])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

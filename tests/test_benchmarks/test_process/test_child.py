@@ -227,6 +227,14 @@ def test_last_words_are_the_last_line_that_says_something():
 
 
 @ON_LINUX
+def test_a_process_whose_parent_is_gone_already_ends_at_once():
+    code = "import sys, benchmarks.process.serving as it; it.die_with_parent(int(sys.argv[1])); print(1)"
+    for parent, outcome in ((os.getpid(), (0, "1\n")), (os.getppid(), (-signal.SIGKILL, ""))):
+        done = subprocess.run([sys.executable, "-c", code, str(parent)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == outcome, done.stderr
+
+
+@ON_LINUX
 def test_a_resting_child_uses_nothing_and_wakes():
     with Conversation(["-c", ANSWERING], who="it", timeout_s=60) as child:
         child.ask("chat")
