@@ -69,7 +69,7 @@ def test_runtimes_agree_with_a_pruned_recurrent_network(layer: nn.RNNBase, form:
         assert compare_with_torch(tmp_path / "model.onnx", model, (words,), backend=backend).ok, backend
 
 
-@pytest.mark.parametrize("form", ["module", "graph"])
+@pytest.mark.parametrize("form", ["module", pytest.param("graph", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "layer",
     [nn.LSTM(8, 12, bidirectional=True, batch_first=True), nn.GRU(8, 12, batch_first=True, num_layers=2)],

@@ -191,7 +191,7 @@ def test_a_network_without_a_group_to_prune_has_no_space(tmp_path):
         plan_space_of(network, trace(network, inputs), inputs, tmp_path / "dense.onnx")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 def test_a_single_group_of_two_units_is_drawn_narrower(tmp_path, seed):
     network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 5, 3)).eval()
     inputs = (torch.randn(2, 3, 6, 6),)
