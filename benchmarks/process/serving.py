@@ -83,7 +83,7 @@ def die_with_parent(parent: int | None = None) -> None:
     Parameters
     ----------
     parent : int, optional
-        Process ID of the parent. If that has ended already, of which Linux tells nothing, this process ends at once.
+        Process ID of the parent. If that has ended already, which Linux does not report, this process ends at once.
     """
     if sys.platform != "linux":
         return

@@ -18,7 +18,7 @@ from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
-from benchmarks.tables.narrow import require_made_for
+from benchmarks.tables.narrow import require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
@@ -43,7 +43,7 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     NotComparableError
         The pruned file is not the dense network with other widths.
     RecordError
-        The plan space was made for another file than `dense`.
+        The plan space was made for another file than `dense`, or does not fit it.
     SettingError
         A count is outside the range of its group.
     BackendError
@@ -51,6 +51,7 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     """
     require_made_for(dense, space)
     graphs = [modelfile.read(path).proto.graph for path in (dense, pruned)]
+    require_fits(dense, graphs[0], space)
     lengths = {tensor.name: tuple(tensor.dims) for tensor in graphs[1].initializer}
     named = {node_name(node): node for node in graphs[1].node}
     counterparts = {theirs: named[mine] for mine, theirs in same.items() if mine in named}

@@ -19,7 +19,7 @@ from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, Place, PlanSpace, ValuePlace
 
-__all__ = ["Narrower", "drop_idle_relus", "require_made_for"]
+__all__ = ["Narrower", "drop_idle_relus", "require_fits", "require_made_for"]
 
 
 def require_made_for(dense: Path, space: PlanSpace) -> None:
@@ -28,13 +28,22 @@ def require_made_for(dense: Path, space: PlanSpace) -> None:
     Raises
     ------
     RecordError
-        It was made for another one, or does not fit it.
+        It was made for another one.
     ModelLoadError
         The file is missing or broken.
     """
     if content_sha256(dense) != space.model_sha256:
         raise RecordError(f"the plan space was made for another file than {dense}: make it again from this network")
-    graph = onnx.load(dense, load_external_data=False).graph
+
+
+def require_fits(dense: Path, graph: onnx.GraphProto, space: PlanSpace) -> None:
+    """Check that the graph of the dense file has every place of its plan space.
+
+    Raises
+    ------
+    RecordError
+        It lacks one: the plan space is damaged.
+    """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for place in space.places:
         if place.node >= len(graph.node) or not _fits(place, graph.node[place.node], shapes):
@@ -74,6 +83,7 @@ class Narrower:
         require_made_for(dense, space)
         self.space = space
         self._graph = onnx.load(dense)
+        require_fits(dense, self._graph.graph, space)
         self._constants = {t.name: numpy_helper.to_array(t) for t in self._graph.graph.initializer}
         del self._graph.graph.initializer[:]
         del self._graph.graph.value_info[:]

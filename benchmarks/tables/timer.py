@@ -32,8 +32,8 @@ from benchmarks.tables.table import TableKey
 __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
 _SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.3
-"""The fastest session counts for each layer: other load on the machine only ever adds time. Of a network that takes as
-long to compile there is one, which its long layers bear."""
+"""The fastest session counts for each layer: other load on the machine only ever adds time. A network that takes that
+long to compile gets one session, which is enough for its long layers."""
 _TURNS, _TURNS_S = 12, 0.3
 """Turns of a plan and of the dense network."""
 _TURN_CALLS, _TURN_S = 50, 0.03

@@ -83,7 +83,9 @@ class Wishes(BaseModel):
         if self.method is not None:  # settings belong to one method
             part = {"method": self.method, "settings": {}}
         if (target := self._target(document)) is not None:
-            part |= {"target": target, "also": []} if "also" in _section(document, "prune") else {"target": target}
+            part["target"] = target
+            if "also" in _section(document, "prune"):
+                part["also"] = []
         return part
 
     def _target(self, document: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]] | None:

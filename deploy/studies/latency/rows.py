@@ -1,4 +1,4 @@
-"""Records of these studies: JSON lines, appended as cases end; the last line of a case counts."""
+"""Records of these studies: JSON lines, appended as cases end; the last result of a case counts."""
 
 from __future__ import annotations
 
