@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -84,13 +85,22 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
 def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[str, str]:
     """Return why each weighted layer that keeps all its channels does so, as far as the plan space knows."""
     whole = space.whole
+    graph = modelfile.read(dense).proto.graph
+    groups = {
+        name: dict.fromkeys(group for size in sizes.axes for group, _ in size.terms)
+        for name, sizes in layer_sizes(graph, space).items()
+    }
+    n_layers = Counter(group for own in groups.values() for group in own)
+    refused = {node_name(graph.node[layer.node]): layer.reason for layer in space.whole_layers}
     why = {}
-    for name, sizes in layer_sizes(modelfile.read(dense).proto.graph, space).items():
-        groups = [group for size in sizes.axes for group, _ in size.terms]
-        if not groups:
-            why[name] = "its channels are in no group that may be pruned"
-        elif all(counts[group] == whole[group] for group in groups):
-            why[name] = f"the plan keeps all of {', '.join(dict.fromkeys(groups))}"
+    for name, own in groups.items():
+        if any(counts[group] != whole[group] for group in own):
+            continue
+        kept = [f"{group} (in {n_layers[group]} layers)" for group in own]
+        reasons = [f"the plan keeps all of {', '.join(kept)}"] if kept else []
+        if name in refused:
+            reasons.append(f"its own channels cannot be pruned: {refused[name]}")
+        why[name] = "; ".join(reasons) or "its channels are in no group that may be pruned"
     return why
 
 

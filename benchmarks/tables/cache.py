@@ -103,5 +103,6 @@ def kept_tables(folder: Path | None = None) -> Iterator[tuple[Path, LatencyTable
 
 
 def _name(key: TableKey, space: PlanSpace, plans: int) -> str:
-    parts = [key.model_dump(mode="json"), space.model_dump(mode="json"), plans, version_of(LatencyTable)]
+    measured = space.model_dump(mode="json", exclude={"whole_layers"})  # why a layer stays whole changes no time
+    parts = [key.model_dump(mode="json"), measured, plans, version_of(LatencyTable)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"

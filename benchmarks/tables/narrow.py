@@ -48,7 +48,8 @@ def require_fits(dense: Path, graph: onnx.GraphProto, space: PlanSpace) -> None:
     for place in space.places:
         if place.node >= len(graph.node) or not _fits(place, graph.node[place.node], shapes):
             raise RecordError(f"the plan space is damaged: {dense} has no such {place.kind} at node {place.node}")
-    if any(index >= len(graph.node) for block in space.blocks for index in block.nodes):
+    others = [index for block in space.blocks for index in block.nodes] + [layer.node for layer in space.whole_layers]
+    if any(index >= len(graph.node) for index in others):
         raise RecordError(f"the plan space is damaged: {dense} has only {len(graph.node)} nodes")
 
 

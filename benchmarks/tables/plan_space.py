@@ -15,7 +15,17 @@ from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 from benchmarks.records.file import Filed
 
-__all__ = ["AttributePlace", "AxisPlace", "BlockPlace", "GroupRange", "Place", "PlanSpace", "Size", "ValuePlace"]
+__all__ = [
+    "AttributePlace",
+    "AxisPlace",
+    "BlockPlace",
+    "GroupRange",
+    "Place",
+    "PlanSpace",
+    "Size",
+    "ValuePlace",
+    "WholeLayer",
+]
 
 
 class Size(Record):
@@ -80,6 +90,13 @@ class BlockPlace(Record):
     by: str = Field(description="x")
 
 
+class WholeLayer(Record):
+    """A weighted layer that keeps all channels it makes in every plan."""
+
+    node: NonNegativeInt = Field(description="index of the node in the graph")
+    reason: str = Field(description="why no plan removes any of them")
+
+
 class PlanSpace(Filed):
     """Which parts of a dense ONNX file depend on the kept counts of the groups of its network.
 
@@ -94,6 +111,7 @@ class PlanSpace(Filed):
     groups: tuple[GroupRange, ...]
     places: tuple[Place, ...]
     blocks: tuple[BlockPlace, ...] = Field((), description="residual blocks whose absence is to be measured")
+    whole_layers: tuple[WholeLayer, ...] = Field((), description="layers whose own channels no plan removes, and why")
 
     @model_validator(mode="after")
     def _names_its_groups(self) -> PlanSpace:

@@ -13,6 +13,7 @@ from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.build import build_table
 from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.plan_space import WholeLayer
 
 NAMES = ("first", "depthwise", "second", "fc")
 SAME = {name: name for name in NAMES}
@@ -71,9 +72,13 @@ def _one_unit(path):
 
 def test_what_stays_whole_is_told_apart(dense, space):
     why = why_whole(dense, space, {"a": 64, "b": 51})
-    assert why["first"] == why["depthwise"] == "the plan keeps all of a"
+    assert why["first"] == why["depthwise"] == "the plan keeps all of a (in 3 layers)"
     assert "second" not in why
     assert "fc" not in why
+    refused = space.model_copy(update={"whole_layers": (WholeLayer(node=0, reason="an operator was refused"),)})
+    assert why_whole(dense, refused, {"a": 64, "b": 51})["first"] == (
+        "the plan keeps all of a (in 3 layers); its own channels cannot be pruned: an operator was refused"
+    )
 
 
 def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new_world):

@@ -18,7 +18,7 @@ from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import known_block
 from benchmarks.tables.build import table_of
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
-from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.plan_space import PlanSpace, WholeLayer
 from benchmarks.tables.table import LatencyTable
 
 
@@ -44,7 +44,7 @@ def ask(dense, space, new_runtime, new_world, tmp_path):
     return make
 
 
-def test_what_was_measured_is_not_measured_again(ask, tmp_path):
+def test_what_was_measured_is_not_measured_again(ask, space, tmp_path):
     first, n_models, line = ask()
     assert n_models >= 20
     assert "no table of this network was measured" in line
@@ -53,6 +53,8 @@ def test_what_was_measured_is_not_measured_again(ask, tmp_path):
     (path,) = (tmp_path / "tables").iterdir()
     assert line == f"using a table measured before on this machine: {path}"
     assert list(kept_tables(tmp_path / "tables")) == [(path, first)]
+    told = space.model_copy(update={"whole_layers": (WholeLayer(node=0, reason="an operator was refused"),)})
+    assert find_table(first.key, told, 20, tmp_path / "tables")[0] == first  # why a layer stays whole takes no time
 
 
 def test_the_block_is_that_of_the_table_that_is_kept(ask, dense, new_world, tmp_path, monkeypatch):

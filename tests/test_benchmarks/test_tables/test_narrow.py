@@ -63,6 +63,7 @@ def test_another_file_is_refused(dense, space, tmp_path):
         {"places": [{"kind": "value", "node": 4, "input": 1, "index": 2, "size": {"terms": [["b", 16]]}}]},
         {"places": [{"kind": "attribute", "node": 2, "name": "group", "index": 1, "size": {"terms": [["a", 1]]}}]},
         {"blocks": [{"name": "skip", "groups": ["a"], "nodes": [99], "replaced": "y", "by": "x"}]},
+        {"whole_layers": [{"node": 99, "reason": "its channels are an output of the network"}]},
     ],
 )
 def test_a_space_that_does_not_fit_its_file_is_refused(dense, space, change):
