@@ -58,9 +58,8 @@ def deploy(*arguments, cwd, path=(ROOT,), command=COMMAND):
     )
 
 
-@pytest.mark.parametrize(
-    "command", [("run", "run.yaml"), pytest.param(("study", "study.yaml", "--no-measure"), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("run", "run.yaml"), ("study", "study.yaml", "--no-measure")])
 def test_children_find_our_packages_in_a_folder_that_holds_others(folder, command):
     done = deploy(*command, "--output", str(folder / "out"), cwd=folder)
     written = [file.read_text() for file in (folder / "out").rglob("*.json")]

@@ -54,7 +54,7 @@ def pruned(model: nn.Module, inputs: tuple[torch.Tensor, ...], form: str) -> nn.
     [
         (nn.LSTM(8, 12, num_layers=2, bidirectional=True, batch_first=True), "graph"),
         pytest.param(nn.GRU(8, 12, bidirectional=True, batch_first=True), "module", marks=pytest.mark.slow),
-        (nn.RNN(8, 12, batch_first=True, nonlinearity="relu"), "module"),
+        pytest.param(nn.RNN(8, 12, batch_first=True, nonlinearity="relu"), "module", marks=pytest.mark.slow),
         pytest.param(
             nn.LSTM(8, 12, proj_size=4, bidirectional=True, batch_first=True), "module", marks=pytest.mark.slow
         ),

@@ -101,7 +101,10 @@ def test_width_channels_and_classes_are_honoured(name):
     assert 2 * narrow < wide
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet20", "densenet40", "mobilenetv1"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet20", "mobilenetv1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vgg16", "densenet40"))],
+)
 def test_networks_export_with_a_free_batch(name):
     network = make(name, width=0.25).eval()
     batch = torch.export.Dim("batch", min=1)

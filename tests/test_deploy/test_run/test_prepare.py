@@ -60,7 +60,7 @@ def _nothing_follows(monkeypatch):
     monkeypatch.setattr(prepare, "_export", lambda *places: None)
 
 
-@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_between_removals_it_ends_in_the_same_network(recipe, tmp_path, monkeypatch, step):
     whole = prune(recipe, tmp_path / "whole")
     monkeypatch.setattr(steps, "_KEEP_EVERY_S", 0.0)

@@ -45,7 +45,7 @@ def recipe_of(tmp_path, target, **sections):
     return Recipe.model_validate(given | sections)
 
 
-@pytest.mark.parametrize("batch", [1, 50])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 50])
 def test_a_batch_that_the_export_bakes_in_is_the_one_measured(tmp_path, monkeypatch, batch):
     """Also that of more images than there are to validate on."""
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))

@@ -146,6 +146,7 @@ def _space(network, path):
     return graph, plan_space_of(network, graph, inputs, path, blocks=True)
 
 
+@pytest.mark.slow
 def test_of_nested_blocks_the_inner_ones_can_go(tmp_path):
     network = _Around(_Residual(nn.Sequential(_Block(8), _Residual(_Block(8)))), _Block(8))
     graph, space = _space(network, tmp_path / "dense.onnx")

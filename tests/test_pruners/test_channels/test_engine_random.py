@@ -190,7 +190,7 @@ def drawn(n_examples):
     return settings(max_examples=n_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.mark.parametrize("n_examples", [5, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_examples", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_masked_equals_compact_on_random_networks(n_examples, with_masked_maps):
     @drawn(n_examples)
     @given(networks(), st.data())
@@ -258,7 +258,7 @@ token_steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("n_examples", [3, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_examples", [2, pytest.param(15, marks=pytest.mark.slow)])
 def test_masked_equals_compact_on_random_token_networks(n_examples, with_masked_maps):
     @drawn(n_examples)
     @given(token_steps, st.sampled_from(["heads", "head_size"]), st.integers(0, 99), st.data())

@@ -28,11 +28,11 @@ def of_torchvision(name):
 
 
 THEMSELVES = {
-    "convnext": (lambda: ConvNeXt([CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 2)], num_classes=5), 32),
     "densenet": (lambda: torchvision.models.DenseNet(8, (2, 2), 16, num_classes=5), 64),
     "deit": (of_timm("deit_tiny_patch16_224", img_size=32, depth=2), 32),
 }
 SLOW = {
+    "convnext": (lambda: ConvNeXt([CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 2)], num_classes=5), 32),
     "squeezenet": (of_torchvision("squeezenet1_1"), 64),
     "mobilevitv2": (of_timm("mobilevitv2_050"), 64),
     "inception_next": (of_timm("inception_next_atto"), 64),
