@@ -18,7 +18,7 @@ from benchmarks.subject.cost import cost
 from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.draws import aligned, block_units
-from benchmarks.tables.fit import layer_sizes
+from benchmarks.tables.fit import LayerSizes, layer_sizes
 from benchmarks.tables.narrow import require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
@@ -96,12 +96,15 @@ def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[
     for name, own in groups.items():
         if any(counts[group] != whole[group] for group in own):
             continue
-        kept = [f"{group} (in {n_layers[group]} layers)" for group in own]
-        reasons = [f"the plan keeps all of {', '.join(kept)}"] if kept else []
+        reasons = [f"the plan keeps all of {group}{_shared(n_layers[group])}" for group in own]
         if name in refused:
             reasons.append(f"its own channels cannot be pruned: {refused[name]}")
         why[name] = "; ".join(reasons) or "its channels are in no group that may be pruned"
     return why
+
+
+def _shared(n_layers: int) -> str:
+    return f", which {n_layers} layers make or read" if n_layers > 1 else ""
 
 
 def aligned_plans(
@@ -143,17 +146,17 @@ def aligned_plans(
     Raises
     ------
     NotComparableError
-        The table was measured for something else.
+        The table was measured for something else, or with a plan space of other groups or residual blocks.
     RecordError, InputError, BackendError, WorkerError
         As in `benchmarks.tables.build.build_table`.
     """
     say = progress or (lambda _: None)
     plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
-    whole = space.whole
-    shares = {name: count / whole[name] for name, count in counts.items()}
+    shares = {group.name: counts[group.name] / group.n_units for group in space.groups}
     blocks = {block.name: counts[block.name] for block in space.blocks}
-    plans["to the nearest"] = space.complete({**aligned(space, shares, table.block), **blocks})
-    plans["up"] = space.complete({**_up(space, counts, table.block), **blocks})
+    sized = layer_sizes(modelfile.read(spec.model).proto.graph, space)
+    plans["to the nearest"] = space.complete({**aligned(space, sized, shares, table.block), **blocks})
+    plans["up"] = space.complete({**_up(space, sized, counts, table.block), **blocks})
     with plan_timer(
         spec,
         space,
@@ -163,8 +166,10 @@ def aligned_plans(
         processes=processes,
         machine=machine or ThisMachine(),
     ) as timer:
-        table.require(timer.key(timer(whole)), where)
-        dense_cost = _cost_of(timer, whole)
+        table.require(timer.key(timer(space.whole)), where)
+        if table.whole != space.whole:
+            raise NotComparableError(f"{where} was built with another plan space: build it again with this one")
+        dense_cost = _cost_of(timer, space.whole)
         found: list[AlignedPlan] = []
         for rounded, plan in plans.items():
             if plan in list(plans.values())[: len(found)]:
@@ -203,9 +208,9 @@ def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
     return counts
 
 
-def _up(space: PlanSpace, counts: Mapping[str, int], block: int) -> dict[str, int]:
+def _up(space: PlanSpace, layers: Mapping[str, LayerSizes], counts: Mapping[str, int], block: int) -> dict[str, int]:
     """Return the counts rounded up so that channels are a multiple of a block, at most all units."""
-    steps = block_units(space, block)
+    steps = block_units(space, layers, block)
     return {
         group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
         for group in space.groups

@@ -132,6 +132,7 @@ def find_block(
         model = _network()
         onnx.save_model(model, path)
         space = _space(path)
+        sized = layer_sizes(model.graph, space)
         with plan_timer(
             SubjectSpec(model=path, backend=spec.backend, options=replace(spec.options, precision="fp32")),
             space,
@@ -141,9 +142,9 @@ def find_block(
             processes=processes,
             machine=machine or ThisMachine(),
         ) as timer:
-            plans = (draw(space, rng, block=_GRAINS[i % len(_GRAINS)], least=0.4, most=1.0) for i in range(_PLANS))
-            runs = [timer(counts) for counts in plans]
-    fit, held_out, _ = best_fit(runs, layer_sizes(model.graph, space))
+            grains = (_GRAINS[i % len(_GRAINS)] for i in range(_PLANS))
+            runs = [timer(draw(space, sized, rng, block=grain, least=0.4, most=1.0)) for grain in grains]
+    fit, held_out, _ = best_fit(runs, sized)
     return None if held_out.mape > _TOO_FAR else fit.block
 
 

@@ -100,11 +100,11 @@ def build_table(
             if index % (plans // 3) == 0:  # repeat the dense network to notice a slowed machine
                 counts = space.whole
             elif index < first:
-                counts = draw(space, rng, block=grains[index % len(grains)], least=0.2, most=1.0, absent=absent)
+                counts = draw(space, sized, rng, block=grains[index % len(grains)], least=0.2, most=1.0, absent=absent)
             else:
                 # Neither the parity of `absent` nor the folds of `best_fit` go with the grain.
                 grain = grains[index // 2 % len(grains)]
-                counts = draw(space, rng, block=grain, least=0.35, most=1.0, absent=absent)
+                counts = draw(space, sized, rng, block=grain, least=0.35, most=1.0, absent=absent)
             runs.append(timer(counts))
             say(f"plan {index + 1}/{plans}: {runs[-1].share:.3f} of the dense network's time")
         key = timer.key(runs[0])
@@ -218,14 +218,14 @@ def refine_table(
     """
     rng, begin = random.Random(seed), timer.now_s()
     space, dense_ns = timer.narrower.space, table.measured_dense_ns
+    sized = layer_sizes(modelfile.read(timer.dense).proto.graph, space)
     say("time the layers of the plan")
     near = [replace(timer(counts), share=share)]
     for index in range(_AROUND):
-        near.append(timer(draw_near(space, rng, counts, block=table.block)))
+        near.append(timer(draw_near(space, sized, rng, counts, block=table.block)))
         say(f"plan {index + 1}/{_AROUND} around it: {near[-1].share:.3f} of the dense network's time")
     known = [Run.of(plan, dense_ns) for plan in table.plans if not plan.near]
     before = [Run.of(plan, dense_ns) for plan in table.plans if plan.near]
-    sized = layer_sizes(modelfile.read(timer.dense).proto.graph, space)
     seconds = table.seconds + timer.now_s() - begin
     return _table(
         table.key, table.started_utc, seconds, space, known, sized, near=[*before, *near], blocks=(table.block,)

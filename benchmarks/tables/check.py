@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from backends import modelfile
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.best_fit import quality
 from benchmarks.tables.draws import ABSENT, draw
+from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan
 from benchmarks.tables.timer import plan_timer
@@ -59,6 +61,7 @@ def check_table(
     """
     say = progress or (lambda _: None)
     rng = random.Random(seed)
+    sized = layer_sizes(modelfile.read(spec.model).proto.graph, space)
     measured = []
     with plan_timer(
         spec,
@@ -71,7 +74,7 @@ def check_table(
     ) as timer:
         for index in range(plans):
             absent = ABSENT if index % 2 and table.blocks else 0.0
-            counts = draw(space, rng, block=table.block, least=0.35, most=1.0, absent=absent)
+            counts = draw(space, sized, rng, block=table.block, least=0.35, most=1.0, absent=absent)
             run = timer(counts)
             if not index:
                 table.require(timer.key(run), where)

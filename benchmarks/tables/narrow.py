@@ -55,7 +55,8 @@ def require_fits(dense: Path, graph: onnx.GraphProto, space: PlanSpace) -> None:
 
 def _fits(place: Place, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     if isinstance(place, AttributePlace):
-        lengths = {each.name: len(each.ints) if each.ints else 1 for each in node.attribute}
+        integer = onnx.AttributeProto.INT
+        lengths = {each.name: 1 if each.type == integer else len(each.ints) for each in node.attribute}
         return place.index < lengths.get(place.name, 0)
     if place.input >= len(node.input) or (shape := shapes.get(node.input[place.input])) is None:
         return False

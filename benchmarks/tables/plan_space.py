@@ -115,10 +115,8 @@ class PlanSpace(Filed):
 
     @model_validator(mode="after")
     def _names_its_groups(self) -> PlanSpace:
-        # A block may hold groups that are pruned only with it.
-        inside = {group for block in self.blocks for group in block.groups}
         used = {group for place in self.places for group, _ in place.size.terms}
-        if unknown := sorted(used - inside - self.whole.keys()):
+        if unknown := sorted(used - self.whole.keys()):
             raise ValueError(f"there is no group {unknown[0]!r}")
         return self
 

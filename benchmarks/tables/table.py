@@ -102,7 +102,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[9] = 9
+    version: Literal[10] = 10
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]
@@ -119,9 +119,10 @@ class LatencyTable(Filed):
     @model_validator(mode="after")
     def _names_its_groups(self) -> LatencyTable:
         used = {factor.group for layer in self.layers for term in layer.terms for factor in term.factors}
-        used |= {name for plan in self.plans for name in plan.counts}
+        # A plan without a block also counts the groups that go only with it.
         inside = {name for names in self.blocks.values() for name in names}
-        if unknown := sorted(used - inside - self.whole.keys()):
+        used |= {name for plan in self.plans for name in plan.counts} - inside
+        if unknown := sorted(used - self.whole.keys()):
             raise ValueError(f"there is no group {unknown[0]!r}")
         return self
 

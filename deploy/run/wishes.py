@@ -96,10 +96,12 @@ class Wishes(BaseModel):
         asked = {key: getattr(self, key) for key in _TARGETS if getattr(self, key) is not None}
         if self._smallest(document):
             asked = {"speed_up": _FIRST_SPEED_UP}
-        if "flops" in asked or not (asked or self.on):
+        if "flops" in asked or not (asked or self.on or self.threads):
             return asked or None
         known = _speeds(document)
         if len(known) > 1 and not (asked and self.on):
+            if not (asked or self.on):
+                return None  # the threads are those of `bench`
             raise RecipeError("the recipe asks for several speeds: change them there, or give a speed with --on")
         if len(known) == 1:
             own = {"threads"} if self.threads is not None else set()

@@ -73,6 +73,7 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
         blocks,
         versions(*_WRITERS),
         version_of(PlanSpace),
+        sorted(PlanSpace.model_fields),  # one that lacks what is told of a plan space now is made anew
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"
 

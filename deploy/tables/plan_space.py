@@ -32,7 +32,7 @@ from deploy.exporting.onnx_check import opset_of
 from deploy.files.atomic import output_errors
 from deploy.tables.kept_spaces import find_space, keep_space
 from deploy.tables.onnx_blocks import block_places
-from deploy.tables.whole_layers import whole_layers
+from deploy.tables.whole_nodes import whole_nodes
 from pruners.channels.program import named_tensors
 from pruners.decide.budget import nothing_to_prune
 from pruners.graph import Graph
@@ -115,7 +115,7 @@ def plan_space_of(
                             for group in groups
                         ),
                         places=tuple(_place(key, size) for key, size in explained.items()),
-                        whole_layers=whole_layers(file.proto.graph, graph),
+                        whole_layers=whole_nodes(file.proto.graph, graph),
                     )
                     if blocks:
                         found = block_places(file.proto.graph, graph.blocks, graph.groups, space.places)

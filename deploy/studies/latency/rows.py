@@ -85,6 +85,11 @@ class GridRow(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     refused: bool = Field(False, description="the speed was refused, as `reason` says: no network was handed out")
 
+    @property
+    def extent(self) -> tuple[bool, bool, int]:
+        """How far it got: a landing or a refusal, a measured export, and with how many competitors it was compared."""
+        return self.refused or self.landing is not None, self.exported is not None, len(self.competitors)
+
     def answers(self, case: Case) -> bool:
         """Return whether it has a measured network, compared with all competitors of `case`, or a refusal."""
         compared = {each.name for each in self.competitors}
@@ -107,7 +112,7 @@ def append(row: GridRow, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[GridRow, ...]:
-    """Read the last row of each case; one that ended with nothing does not replace a result.
+    """Read the last row of each case; one with less than another, as it ended early, does not replace that.
 
     Raises
     ------
@@ -121,6 +126,7 @@ def read(path: Path) -> tuple[GridRow, ...]:
             row = GridRow.model_validate_json(line)
         except ValidationError as error:
             raise ResultsError(f"{path}: line {number} is not a row of this study; delete it") from error
-        if row.landing is not None or row.refused or row.case.name not in rows:
+        before = rows.get(row.case.name)
+        if before is None or row.extent >= before.extent:
             rows[row.case.name] = row
     return tuple(rows.values())

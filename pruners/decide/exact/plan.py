@@ -111,10 +111,11 @@ def exact_plan(
     budget.require_reachable(choices, blocks)
     end = time.monotonic() + TIME_LIMIT_S
     model = budget.times[0].model
-    legal = _with_blocks(choices, model, blocks)
-    program = program_of(
-        choices, legal, scores, budget.times, {name: model.blocks[name] for name in blocks}, max_removed
-    )
+    # A group that goes only with its block (of one unit, say) is neither decided nor timed.
+    known = choices.legal.keys() | model.sizes.keys()
+    inside = {block: [name for name in model.blocks[block] if name in known] for block in blocks}
+    legal = _with_blocks(choices, model, inside)
+    program = program_of(choices, legal, scores, budget.times, inside, max_removed)
     bound = program.tighten(_OF_TIME_LEFT * TIME_LIMIT_S)
     best, kept = dict[str, int](), -1.0
     while not best or (_gap(kept, bound) > GAP and time.monotonic() < end):
@@ -138,8 +139,9 @@ def exact_plan(
             break
     if not best and max_removed is None:
         everything = {**choices.ceiling, **dict.fromkeys(blocks, 1)}
-        for gone in ([], list(blocks)):
-            best = best or _smaller(choices, scores, budget, {**everything, **model.without(gone)}, gone)
+        none = dict.fromkeys([*blocks, *(name for names in inside.values() for name in names)], 0)
+        for gone, without in (([], {}), (list(blocks), none)):
+            best = best or _smaller(choices, scores, budget, {**everything, **without}, gone)
         bound, kept = min(bound, program.kept(everything)), program.kept(best)
     if not best:
         raise TargetError(
@@ -183,11 +185,13 @@ def _gap(kept: float, bound: float) -> float:
     return (missed / kept if kept else inf) if missed else 0.0
 
 
-def _with_blocks(choices: Choices, model: LatencyModel, blocks: Collection[str]) -> dict[str, tuple[int, ...]]:
+def _with_blocks(
+    choices: Choices, model: LatencyModel, inside: Mapping[str, Collection[str]]
+) -> dict[str, tuple[int, ...]]:
     """Return the legal counts of all groups to decide and, as groups of 0 or 1, of the blocks that may be removed."""
     legal = dict(choices.legal)
-    for block in blocks:
+    for block, names in inside.items():
         legal[block] = (0, 1)
-        for name in model.blocks[block]:
+        for name in names:
             legal[name] = (0, *legal.get(name, (model.sizes[name],)))
     return legal

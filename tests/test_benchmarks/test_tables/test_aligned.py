@@ -13,7 +13,7 @@ from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.build import build_table
 from benchmarks.tables.narrow import Narrower
-from benchmarks.tables.plan_space import WholeLayer
+from benchmarks.tables.plan_space import BlockPlace, WholeLayer
 
 NAMES = ("first", "depthwise", "second", "fc")
 SAME = {name: name for name in NAMES}
@@ -72,12 +72,12 @@ def _one_unit(path):
 
 def test_what_stays_whole_is_told_apart(dense, space):
     why = why_whole(dense, space, {"a": 64, "b": 51})
-    assert why["first"] == why["depthwise"] == "the plan keeps all of a (in 3 layers)"
+    assert why["first"] == why["depthwise"] == "the plan keeps all of a, which 3 layers make or read"
     assert "second" not in why
     assert "fc" not in why
     refused = space.model_copy(update={"whole_layers": (WholeLayer(node=0, reason="an operator was refused"),)})
     assert why_whole(dense, refused, {"a": 64, "b": 51})["first"] == (
-        "the plan keeps all of a (in 3 layers); its own channels cannot be pruned: an operator was refused"
+        "the plan keeps all of a, which 3 layers make or read; its own channels cannot be pruned: an operator was refused"
     )
 
 
@@ -103,6 +103,24 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     foreign = table.model_copy(update={"key": table.key.model_copy(update={"threads": 2})})
     with pytest.raises(NotComparableError, match=r"table\.json was measured for threads 2, not 1"):
         aligned_plans(spec, space, foreign, {"a": 32, "b": 48}, verify=False, **given)
+
+
+def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, space, new_runtime, new_world):
+    """The block also holds a group that goes only with it, which neither is drawn nor has a time."""
+    block = BlockPlace(name="skip", groups=("gate",), nodes=(2,), replaced="c1", by="r0")
+    deep = space.model_copy(update={"blocks": (block,)})
+    spec, runtime = SubjectSpec(model=dense, backend="ort", options=CompileOptions()), new_runtime(noise=0.002)
+    given = {"where": "table.json", "processes": runtime.processes, "machine": new_world(), "verify": False}
+    known, unknown = (
+        build_table(spec, each, plans=24, processes=runtime.processes, machine=new_world()) for each in (deep, space)
+    )
+    without = deep.complete({"a": 34, "b": 50, "skip": 0})
+    assert without["gate"] == 0
+    _, nearest, _ = aligned_plans(spec, deep, known, without, **given)
+    assert nearest.counts == {"a": 32, "b": 48, "skip": 0, "gate": 0}
+    assert nearest.predicted_share == known.predict_ns(nearest.counts) / known.measured_dense_ns
+    with pytest.raises(NotComparableError, match=r"table\.json was built with another plan space"):
+        aligned_plans(spec, deep, unknown, without, **given)
 
 
 def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new_world):

@@ -28,7 +28,7 @@ def noisy_runs(seed, *, block, layer_noise, plan_noise, grains=FIRST_ROUND + 22 
     """Time chains of layers in blocks; each layer is disturbed, and each plan as a whole."""
     rng, noise = random.Random(seed), np.random.default_rng(seed)
     for grain in grains:
-        counts = SPACE.complete(draw(SPACE, rng, block=grain, least=0.3, most=1.0, absent=0.0))
+        counts = SPACE.complete(draw(SPACE, LAYERS, rng, block=grain, least=0.3, most=1.0, absent=0.0))
         blocks = [-(-counts[group.name] // block) for group in SPACE.groups]
         plan = 1 + plan_noise * noise.standard_normal()
         times = {

@@ -61,7 +61,7 @@ def test_a_block_may_hold_groups_that_go_only_with_it(tmp_path):
 
 def test_plans_are_drawn_without_blocks():
     rng = random.Random(0)
-    drawn = [draw(SPACE, rng, block=8, least=0.5, most=1.0, absent=absent) for absent in [0.5] * 20]
+    drawn = [draw(SPACE, LAYERS, rng, block=8, least=0.5, most=1.0, absent=absent) for absent in [0.5] * 20]
     assert {plan.get("block", 1) for plan in drawn} == {0, 1}
 
 
@@ -76,7 +76,7 @@ def layer_times(counts):
 def test_a_plan_without_the_block_is_predicted():
     rng = random.Random(1)
     plans = [SPACE.complete({})]
-    plans += [SPACE.complete(draw(SPACE, rng, block=8, least=0.3, most=1.0, absent=0.4)) for _ in range(29)]
+    plans += [SPACE.complete(draw(SPACE, LAYERS, rng, block=8, least=0.3, most=1.0, absent=0.4)) for _ in range(29)]
     dense = sum(layer_times(plans[0]).values())
     runs = [
         Run(counts=plan, layers_ns=layer_times(plan), share=sum(layer_times(plan).values()) / dense, dense_ns=dense)

@@ -62,6 +62,7 @@ def test_another_file_is_refused(dense, space, tmp_path):
         {"places": [{"kind": "axis", "node": 0, "input": 0, "axis": 0, "size": {"terms": [["a", 1]]}}]},
         {"places": [{"kind": "value", "node": 4, "input": 1, "index": 2, "size": {"terms": [["b", 16]]}}]},
         {"places": [{"kind": "attribute", "node": 2, "name": "group", "index": 1, "size": {"terms": [["a", 1]]}}]},
+        {"places": [{"kind": "attribute", "node": 5, "name": "alpha", "size": {"terms": [["a", 1]]}}]},
         {"blocks": [{"name": "skip", "groups": ["a"], "nodes": [99], "replaced": "y", "by": "x"}]},
         {"whole_layers": [{"node": 99, "reason": "its channels are an output of the network"}]},
     ],

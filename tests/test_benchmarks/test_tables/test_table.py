@@ -20,6 +20,7 @@ from benchmarks.tables.anchors import anchor_times, anchors_of
 from benchmarks.tables.build import build_table, refine_table
 from benchmarks.tables.check import check_table
 from benchmarks.tables.draws import draw
+from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.table import LatencyTable
@@ -64,8 +65,9 @@ def test_the_block_is_found_and_new_plans_are_predicted(build, new_runtime, dens
     assert table.held_out.mape < 0.03
     assert table.held_out.rank_correlation > 0.96
     narrower, rng = Narrower(dense, space), random.Random(7)
+    sized = layer_sizes(onnx.load(dense).graph, space)
     for _ in range(10):
-        counts = draw(space, rng, block=block, least=0.3, most=1.0)
+        counts = draw(space, sized, rng, block=block, least=0.3, most=1.0)
         true = runtime.whole_ns(narrower.model(counts))
         assert math.isclose(table.predict_ns(counts), true, rel_tol=0.06)
 

@@ -109,6 +109,7 @@ ON_OPENVINO = {"speed_up": 1.5, "on": "openvino", "threads": 1, "tolerance": 0.0
         ({"on": ("ort", "openvino")}, [{**ON_OPENVINO, "on": "ort"}, ON_OPENVINO]),
         ({"flops": 0.5, "on": ("ort",)}, {"flops": 0.5}),
         ({"speed_up": 3, "threads": 4}, {"speed_up": 3, "on": "openvino", "tolerance": 0.02}),
+        ({"threads": 4}, {"speed_up": 1.5, "on": "openvino", "tolerance": 0.02}),
     ],
 )
 def test_another_speed_keeps_what_else_the_recipe_says_of_it(wishes, target):

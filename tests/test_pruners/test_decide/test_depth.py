@@ -157,6 +157,35 @@ def test_a_block_with_a_group_that_cannot_be_scored_stays():
         create("criterion", criterion="l1", structures="both").prune(replace(task, target=target))
 
 
+class Ordered(nn.Module):
+    """A residual block with a layer whose channels can only go all together: with the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1)
+        self.ordered, self.outer = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 16, 3, padding=1)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = x + self.outer(self.ordered(self.inner(x).relu()).cumsum(1))
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("share", "removed"), [(0.5, True), (0.95, False)])
+def test_a_group_of_one_unit_goes_with_its_block(share, removed):
+    net = Ordered().eval()
+    task = make_task(net, constraints=Constraints())
+    graph = trace(net, task.example_inputs)
+    table = table_of(graph, first_ns=20.0)
+    ((block, names),) = table.blocks.items()
+    assert "ordered" in names
+    assert "ordered" not in table.sizes
+    target = Target(speed_up=1 / share, table=table)
+    pruned = create("criterion", criterion="l1", structures="both").prune(replace(task, target=target))
+    assert pruned.plan.blocks == ((block,) if removed else ())
+
+
 def test_depth_needs_a_target_of_speed():
     net = make_network("residual")
     task = make_task(net, target=Target(of="flops", kept_fraction=0.5), constraints=Constraints())

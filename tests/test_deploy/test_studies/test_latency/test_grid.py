@@ -77,6 +77,12 @@ def test_the_last_line_of_a_case_counts_and_another_file_is_refused(tmp_path):
     append(row, path)
     append(GridRow(case=case(), reason="it died"), path)  # a later attempt, which does not cost the landing
     assert read(path) == (row, GridRow(case=case("other"), reason="it died"))
+    compared = landed((0.5,), rivals=(("uniform", 0.8),), exported=0.5).model_copy(update={"case": case()})
+    append(compared, path)
+    append(compared.model_copy(update={"competitors": ()}), path)  # its measurement failed before they were compared
+    assert read(path)[0] == compared
+    append(compared.model_copy(update={"exported": 0.49}), path)
+    assert read(path)[0].exported == 0.49
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="line 1 is not a row of this study"):
         read(path)

@@ -13,20 +13,21 @@ from pruners.graph import trace
 
 
 class Refusing(nn.Module):
-    """One layer is added to the input, one feeds an operator that is refused, and one layer is coupled to that one."""
+    """Layers that are coupled with the input, feed an operator that is refused or are an output; some without a module."""
 
     def __init__(self):
         super().__init__()
         self.stem, self.back = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 3, 3, padding=1)
         self.ordered, self.beside = nn.Conv2d(3, 32, 3), nn.Linear(32, 32)
-        self.token = nn.Parameter(torch.randn(32, 8))
-        self.out = nn.Linear(8, 5)
+        self.token, self.sums = nn.Parameter(torch.randn(32, 8)), nn.Parameter(torch.randn(8, 8))
+        self.out = nn.Parameter(torch.randn(8, 5))
 
     def forward(self, x):
         x = x + self.back(self.stem(x).relu())
         x = self.ordered(x).relu().mean((2, 3))
         x = self.beside(x) + x.cumsum(1)
-        return self.out((x @ self.token).relu())
+        x = (x @ self.token).relu()
+        return (x @ self.sums).cumsum(1) @ self.out
 
 
 def test_layers_that_no_plan_prunes_say_why(tmp_path):
@@ -41,24 +42,13 @@ def test_layers_that_no_plan_prunes_say_why(tmp_path):
         "back/Conv": added,
         "ordered/Conv": "cumsum takes its channels in order",
         "beside/Gemm": "add_1 joins it with a tensor that cannot shrink",
-        "out/Gemm": "its channels are an output of the network",
+        "MatMul_1": "cumsum_1 takes its channels in order",
+        "MatMul_2": "its channels are an output of the network",
     }
     why = why_whole(dense, space, space.whole)
-    assert why["stem/Conv"] == "the plan keeps all of stem (in 2 layers)"
-    assert why["back/Conv"] == f"the plan keeps all of stem (in 2 layers); its own channels cannot be pruned: {added}"
+    assert why["stem/Conv"] == "the plan keeps all of stem, which 2 layers make or read"
+    assert (
+        why["back/Conv"]
+        == f"the plan keeps all of stem, which 2 layers make or read; its own channels cannot be pruned: {added}"
+    )
     assert why["ordered/Conv"] == "its own channels cannot be pruned: cumsum takes its channels in order"
-
-
-def test_groups_that_the_class_of_the_network_holds_say_so(tmp_path):
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU(), nn.Conv2d(24, 4, 3)).eval()
-    inputs, dense = (torch.randn(2, 3, 9, 9),), tmp_path / "dense.onnx"
-    export_onnx(network, inputs, dense)
-    graph = trace(network, inputs).holding({"2": "its own code reads 24"})
-    space = plan_space_of(network, graph, inputs, dense)
-    assert [group.name for group in space.groups] == ["0"]
-    nodes = onnx.load(dense).graph.node
-    assert {nodes[layer.node].name: layer.reason for layer in space.whole_layers} == {
-        "2/Conv": "its own code reads 24",
-        "4/Conv": "its channels are an output of the network",
-    }
