@@ -77,7 +77,8 @@ def test_what_stays_whole_is_told_apart(dense, space):
     assert "fc" not in why
     refused = space.model_copy(update={"whole_layers": (WholeLayer(node=0, reason="an operator was refused"),)})
     assert why_whole(dense, refused, {"a": 64, "b": 51})["first"] == (
-        "the plan keeps all of a, which 3 layers make or read; its own channels cannot be pruned: an operator was refused"
+        "the plan keeps all of a, which 3 layers make or read; "
+        "its own channels cannot be pruned: an operator was refused"
     )
 
 

@@ -13,7 +13,7 @@ from pruners.graph import trace
 
 
 class Refusing(nn.Module):
-    """Layers that are coupled with the input, feed an operator that is refused or are an output; some without a module."""
+    """Layers coupled with the input, feeding a refused operator, or an output; some of no module."""
 
     def __init__(self):
         super().__init__()
