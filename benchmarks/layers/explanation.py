@@ -53,7 +53,7 @@ Reason = Literal[
     "outside the layers",
 ]
 
-Rounding = Literal["not", "to the nearest", "up"]
+Rounding = Literal["not", "to the nearest", "up", "best"]
 
 _AS_PROMISED = 0.1
 """A time this close to the promised one, as a share of it, followed its MACs."""
@@ -112,9 +112,15 @@ class ReasonSum(Record):
 class AlignedPlan(Record):
     """A plan whose counts fill the channel blocks of the runtime, or that of the pruned network itself."""
 
-    rounded: Rounding = Field(description="how its counts were made multiples of the block")
+    rounded: Rounding = Field(
+        description="how its counts were made multiples of the block; best: decided anew, to keep the most in the time "
+        "that the MACs of the pruned network promised"
+    )
     counts: dict[str, NonNegativeInt] = Field(
         description="kept units of each group; for a residual block 1 if present, 0 if not"
+    )
+    importance: float | None = Field(
+        None, description="mean over the groups of the square root of the share of units kept; None in older files"
     )
     macs_share: float | None = Field(description="share of the dense MACs; None: not known")
     predicted_share: PositiveFloat = Field(description="share of the dense time, by the latency table")
@@ -294,9 +300,13 @@ class _Judge:
     def __call__(self, layer: ExplainedLayer) -> ExplainedLayer:
         dense, pruned = layer.dense, layer.pruned
         before, after = dense.time_ns or 0, pruned.time_ns or 0
-        if self._share is None or (dense.layers and dense.macs is None) or (pruned.layers and pruned.macs is None):
+        unknown = any(side.layers and side.macs is None for side in (dense, pruned))
+        if self._share is None or unknown:
             missing = None if self._share is None else after - self._share * before
-            return layer.model_copy(update={"missing_ns": missing, "reason": "MACs unknown"})
+            none = not (unknown or dense.macs or pruned.macs)
+            return layer.model_copy(
+                update={"missing_ns": missing, "reason": "no MACs to remove" if none else "MACs unknown"}
+            )
         if not dense.macs:
             return self._without_macs(layer, after - self._share * before)
         left = (pruned.macs or 0) / dense.macs

@@ -18,13 +18,21 @@ from benchmarks.subject.cost import cost
 from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.draws import aligned, block_units
-from benchmarks.tables.fit import LayerSizes, layer_sizes
+from benchmarks.tables.fit import layer_sizes
+from benchmarks.tables.importance import importance_of
 from benchmarks.tables.narrow import require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
 
 __all__ = ["aligned_plans", "kept_counts", "why_whole"]
+
+_DESCRIBED: Mapping[Rounding, str] = {
+    "not": "its counts as they are",
+    "to the nearest": "counts rounded to the nearest",
+    "up": "counts rounded up",
+    "best": "the best counts",
+}
 
 
 def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, str]) -> dict[str, int]:
@@ -115,12 +123,13 @@ def aligned_plans(
     *,
     where: str,
     verify: bool,
+    best: Callable[[float], Mapping[str, int] | None] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     processes: Processes = session_process,
     machine: Machine | None = None,
 ) -> tuple[AlignedPlan, ...]:
-    """Predict the time of a plan as it is and with its counts rounded to full blocks.
+    """Predict the time of a plan as it is, with its counts rounded to full blocks, and of the best one in full blocks.
 
     Parameters
     ----------
@@ -136,12 +145,21 @@ def aligned_plans(
         What the table was read from, for the message.
     verify : bool
         Whether each plan is also measured, in turn with the dense network.
+    best : callable, optional
+        Decides the plan that keeps the most in a share of the dense network's time: that which the MACs promise. None
+        if there is none.
     seed : int
         Seed of the inputs.
     progress : callable, optional
         Receives one short line per step.
     processes, machine
         As in `benchmarks.tables.build.build_table`.
+
+    Returns
+    -------
+    tuple of AlignedPlan
+        That of the network first. A plan that equals an earlier one is left out, and so is the best one where a count
+        of MACs is not known.
 
     Raises
     ------
@@ -151,12 +169,8 @@ def aligned_plans(
         As in `benchmarks.tables.build.build_table`.
     """
     say = progress or (lambda _: None)
-    plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
-    shares = {group.name: counts[group.name] / group.n_units for group in space.groups}
-    blocks = {block.name: counts[block.name] for block in space.blocks}
-    sized = layer_sizes(modelfile.read(spec.model).proto.graph, space)
-    plans["to the nearest"] = space.complete({**aligned(space, sized, shares, table.block), **blocks})
-    plans["up"] = space.complete({**_up(space, sized, counts, table.block), **blocks})
+    whole = {group.name: group.n_units for group in space.groups}
+    found: list[AlignedPlan] = []
     with plan_timer(
         spec,
         space,
@@ -170,26 +184,48 @@ def aligned_plans(
         if table.whole != space.whole:
             raise NotComparableError(f"{where} was built with another plan space: build it again with this one")
         dense_cost = _cost_of(timer, space.whole)
-        found: list[AlignedPlan] = []
-        for rounded, plan in plans.items():
-            if plan in list(plans.values())[: len(found)]:
-                continue
+
+        def add(rounded: Rounding, plan: Mapping[str, int]) -> None:
+            if any(plan == each.counts for each in found):
+                return
             if verify:
-                say(f"measure the plan in turn with the dense network, counts {_described(rounded)}")
+                say(f"measure the plan in turn with the dense network: {_DESCRIBED[rounded]}")
             found.append(
                 AlignedPlan(
                     rounded=rounded,
-                    counts=plan,
+                    counts=dict(plan),
+                    importance=importance_of(whole, plan),
                     macs_share=_macs_share(dense_cost, _cost_of(timer, plan)),
                     predicted_share=table.predict_ns(plan) / table.measured_dense_ns,
                     measured_share=timer.share(plan) if verify else None,
                 )
             )
+
+        add("not", counts)
+        for rounded, plan in _rounded(spec, space, counts, table.block).items():
+            add(rounded, plan)
+        promised = found[0].macs_share
+        if best is not None and promised is not None and (decided := best(promised)) is not None:
+            add("best", decided)
     return tuple(found)
 
 
-def _described(rounded: Rounding) -> str:
-    return "as they are" if rounded == "not" else f"rounded {rounded}"
+def _rounded(
+    spec: SubjectSpec, space: PlanSpace, counts: Mapping[str, int], block: int
+) -> dict[Rounding, dict[str, int]]:
+    """Return the counts rounded to full blocks, at most all units; residual blocks stay as they are."""
+    layers = layer_sizes(modelfile.read(spec.model).proto.graph, space)
+    shares = {group.name: counts[group.name] / group.n_units for group in space.groups}
+    steps = block_units(space, layers, block)
+    up = {
+        group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
+        for group in space.groups
+    }
+    blocks = {each.name: counts[each.name] for each in space.blocks}
+    return {
+        "to the nearest": space.complete({**aligned(space, layers, shares, block), **blocks}),
+        "up": space.complete({**up, **blocks}),
+    }
 
 
 def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
@@ -206,15 +242,6 @@ def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
                 counts[group] = max(rest // each, 0)
                 progress = True
     return counts
-
-
-def _up(space: PlanSpace, layers: Mapping[str, LayerSizes], counts: Mapping[str, int], block: int) -> dict[str, int]:
-    """Return the counts rounded up so that channels are a multiple of a block, at most all units."""
-    steps = block_units(space, layers, block)
-    return {
-        group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
-        for group in space.groups
-    }
 
 
 def _cost_of(timer: PlanTimer, counts: Mapping[str, int]) -> Cost:

@@ -104,7 +104,9 @@ def _tried(
 ) -> dict[int, _HeldOut]:
     """Return the held-out predictions with each block, and the multiple that suits it best."""
     if not all(any(run.layers_ns.values()) for run in runs):
-        raise SettingError("the layers of this network are too short for the profiler's clock: no latency table of it")
+        raise SettingError(
+            "the layers of this network are too short for the profiler's clock, so no latency table can be made"
+        )
     dense_ns, folds = dense_of([*runs, *near]), _folds(runs)
     best: dict[int, _HeldOut] = {}
     for block in blocks:
@@ -120,13 +122,21 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
     """Return the errors of predicted times, as a share of the measured ones."""
     first, second = np.asarray(predicted, float), np.asarray(measured, float)
     apart = np.abs(first / second - 1)
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
+    ranks = [_ranks(values) for values in (first, second)]
+    ordered = all(np.ptp(each) for each in ranks)
     return HeldOut(
         n_plans=len(first),
         mape=float(apart.mean()),
         worst=float(apart.max()),
-        rank_correlation=float(np.clip(np.corrcoef(ranks[0], ranks[1])[0, 1], -1, 1)),
+        rank_correlation=float(np.clip(np.corrcoef(ranks[0], ranks[1])[0, 1], -1, 1)) if ordered else None,
     )
+
+
+def _ranks(values: Floats) -> Floats:
+    """Return ranks; equal values share the mean of theirs."""
+    ordered = np.sort(values)
+    ends = [np.searchsorted(ordered, values, side) for side in ("left", "right")]
+    return np.asarray(sum(ends) / 2, float)
 
 
 def _as_good(errors: Mapping[int, Floats]) -> tuple[int, ...]:

@@ -79,7 +79,9 @@ class HeldOut(Record):
     n_plans: PositiveInt
     mape: NonNegativeFloat = Field(description="mean absolute error as a share")
     worst: NonNegativeFloat
-    rank_correlation: float = Field(ge=-1, le=1, description="Spearman's")
+    rank_correlation: float | None = Field(
+        ge=-1, le=1, description="Spearman's; None: not defined, as all predicted or all measured times are equal"
+    )
 
 
 class TableKey(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
+from benchmarks.layers.explanation import AlignedPlan, ExplainedLayer, Explanation, LayerSide, Reason
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, signed, size
 from deploy.report.layer_tables import block_text
 from deploy.report.pages.charts import Bars, Row, change, chart_page, charted
@@ -18,7 +18,12 @@ _NAMED = 0.05
 """Smallest share of the missing time for which the answer names a reason."""
 _SHOWN = 12
 """Number of layers with a bar; the table has all."""
-_ROUNDED = {"not": "as they are", "to the nearest": "rounded to the nearest", "up": "rounded up to the next"}
+_ROUNDED = {
+    "not": "as they are",
+    "to the nearest": "rounded to the nearest",
+    "up": "rounded up to the next",
+    "best": "best for the promised time",
+}
 
 
 def answer(found: Explanation) -> str:
@@ -40,17 +45,32 @@ def answer(found: Explanation) -> str:
         return f"{said} It is faster than promised by {duration(-found.missing_ns)}."
     chief = [one for one in found.reasons if one.missing_ns >= _NAMED * found.missing_ns][:3]
     told = ", ".join(f"{percent(one.missing_ns / found.missing_ns)} {_reason(found, one.reason)}" for one in chief)
-    said += f" {duration(found.missing_ns)} are missing: {told}."
-    aligned = [plan for plan in found.plans if plan.rounded != "not"]
-    if not aligned:
-        return said
-    best = min(aligned, key=lambda plan: plan.measured_share or plan.predicted_share)
-    bought = f"{_share(best.predicted_share)} of the dense time (predicted)"
-    if best.measured_share is not None:
-        bought = (
-            f"{_share(best.measured_share)} of the dense time (measured; predicted: {_share(best.predicted_share)})"
+    return f"{said} It takes {duration(found.missing_ns)} longer than that: {told}.{_bought(found)}"
+
+
+def _bought(found: Explanation) -> str:
+    """Say what counts that fill the blocks would buy: rounded ones, and the best ones."""
+    plans = {plan.rounded: plan for plan in found.plans}
+    said = ""
+    if rounded := [plan for name, plan in plans.items() if name in {"to the nearest", "up"}]:
+        fastest = min(rounded, key=lambda plan: plan.measured_share or plan.predicted_share)
+        said = f" With counts {_ROUNDED[fastest.rounded]} multiple of {found.block} it takes {_time_of(fastest)}."
+    if (best := plans.get("best")) is not None:
+        said += (
+            f" The best plan for the promised time keeps {_kept(best)} of the importance, by its counts, "
+            f"instead of {_kept(plans['not'])}, and takes {_time_of(best)}."
         )
-    return f"{said} With counts {_ROUNDED[best.rounded]} multiple of {found.block} it takes {bought}."
+    return said
+
+
+def _kept(plan: AlignedPlan) -> str:
+    return NOTHING if plan.importance is None else percent(plan.importance)
+
+
+def _time_of(plan: AlignedPlan) -> str:
+    if plan.measured_share is None:
+        return f"{_share(plan.predicted_share)} of the dense time (predicted)"
+    return f"{_share(plan.measured_share)} of the dense time (measured; predicted: {_share(plan.predicted_share)})"
 
 
 def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Table, ...]:
@@ -63,7 +83,7 @@ def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Tabl
     top : int, optional
         Number of layers to list; all by default.
     """
-    ordered = sorted(found.layers, key=lambda layer: -abs(_missing(layer)))
+    ordered = sorted(found.layers, key=lambda layer: -abs(_missing(layer) or 0))
     timed = [layer for layer in ordered if layer.dense.time_ns is not None or layer.pruned.time_ns is not None]
     shown, rest = timed[:top], timed[len(timed[:top]) :]
     plans = (_plans_table(found),) if found.plans else ()
@@ -101,7 +121,7 @@ def _charts(found: Explanation) -> tuple[Bars, ...]:
     charts = [charted(f"Time of {whole} on {found.pruned.backend}", calls, "calls")]
     reasons = [Row(_reason(found, one.reason), one.missing_ns, signed(one.missing_ns)) for one in found.reasons]
     if reasons:
-        charts.append(charted("What is missing to the promised time, by reason", reasons, "reasons"))
+        charts.append(charted("Time beyond the promise, by reason", reasons, "reasons"))
     timed = [one for one in found.layers if one.dense.time_ns is not None or one.pruned.time_ns is not None]
     layers = [
         Row(
@@ -111,9 +131,9 @@ def _charts(found: Explanation) -> tuple[Bars, ...]:
             f"missing {signed(_missing(one))}: {_told(one)}",
             one.dense.time_ns,
         )
-        for one in sorted(timed, key=lambda one: -_missing(one))[:_SHOWN]
+        for one in sorted(timed, key=lambda one: -(_missing(one) or 0))[:_SHOWN]
     ]
-    title = f"Layers in which most is missing: {named}, and pale behind it {found.dense.label}"
+    title = f"Layers furthest behind the promise: {named}, and pale behind it {found.dense.label}"
     return (*charts, charted(title, layers, "layers")) if layers else tuple(charts)
 
 
@@ -131,7 +151,7 @@ def _reasons_table(found: Explanation) -> Table:
     if total is not None:
         rows.append(("in all", signed(total), percent(1), NOTHING))
     return Table(
-        "What is missing to the promised time",
+        "Time beyond the promise, by reason",
         (*left("reason"), "missing", "share", "layers"),
         tuple(rows),
         caption=f"Channels computed together: {block_text(found.block, found.block_from)}. "
@@ -144,17 +164,21 @@ def _plans_table(found: Explanation) -> Table:
         (
             _ROUNDED[plan.rounded],
             NOTHING if plan.macs_share is None else percent(plan.macs_share),
+            _kept(plan),
             _share(plan.predicted_share),
             NOTHING if plan.measured_share is None else _share(plan.measured_share),
         )
         for plan in found.plans
     )
     verified = any(plan.measured_share is not None for plan in found.plans)
-    caption = "Shares of the dense network's. Predicted by the latency table"
+    caption = (
+        "Shares of the dense network's. Importance, by the counts alone: mean over the channel groups of the square "
+    )
+    caption += "root of the share of units kept. Predicted by the latency table"
     caption += ", measured in turn with the dense network." if verified else "; --verify measures it."
     return Table(
-        f"What counts in multiples of {found.block} would buy",
-        (*left("counts"), "MACs", "time, predicted", "time, measured"),
+        f"What counts in multiples of {found.block} would buy" if found.block != 1 else "What other counts would buy",
+        (*left("counts"), "MACs", "importance", "time, predicted", "time, measured"),
         rows,
         caption=caption,
     )
@@ -174,7 +198,8 @@ def _layers_table(found: Explanation, shown: Sequence[ExplainedLayer], rest: Seq
     ]
     if rest:
         old, new = (sum(side.time_ns or 0 for side in sides) for sides in zip(*map(_sides, rest), strict=True))
-        rows.append((f"{len(rest)} others", signed(old), signed(new), signed(sum(map(_missing, rest))), ""))
+        known = [missing for layer in rest if (missing := _missing(layer)) is not None]
+        rows.append((f"{len(rest)} others", signed(old), signed(new), signed(sum(known) if known else None), ""))
     whole = "all layers" if found.of_layers else "one call"
     rows.append((whole, duration(found.dense_ns), duration(found.pruned_ns), signed(found.missing_ns), ""))
     return Table(
@@ -218,8 +243,8 @@ def _sides(layer: ExplainedLayer) -> tuple[LayerSide, LayerSide]:
     return layer.dense, layer.pruned
 
 
-def _missing(layer: ExplainedLayer) -> float:
-    return (layer.missing_ns or 0.0) + layer.uneven_ns
+def _missing(layer: ExplainedLayer) -> float | None:
+    return None if layer.missing_ns is None else layer.missing_ns + layer.uneven_ns
 
 
 def _told(layer: ExplainedLayer) -> str:

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 
 from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan
-from deploy.report.formatting import duration, percent, ratio
+from deploy.report.formatting import NOTHING, duration, percent, ratio
 from deploy.report.table import Table, left
 
 __all__ = ["as_csv", "check_tables", "kept_table", "latency_tables"]
@@ -32,7 +32,7 @@ def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
         ("channels computed together", str(table.block)),
         ("plans measured", f"{len(table.plans)} in {table.seconds:.0f} s"),
         ("error on held-out plans", f"{percent(held_out.mape, 1)} on average, {percent(held_out.worst, 1)} at most"),
-        ("rank correlation", f"{held_out.rank_correlation:.3f}"),
+        ("rank correlation", _correlation(held_out)),
     )
     layers = sorted(table.layers, key=lambda layer: -_dense(table, layer))
     rows = tuple(
@@ -82,9 +82,13 @@ def check_tables(held_out: HeldOut, plans: Sequence[MeasuredPlan]) -> list[Table
     )
     caption = (
         f"error {percent(held_out.mape, 1)} on average, {percent(held_out.worst, 1)} at most; rank correlation "
-        f"{held_out.rank_correlation:.3f}"
+        + _correlation(held_out)
     )
     return [Table("New plans", ("predicted", "measured", "predicted / measured"), rows, caption=caption)]
+
+
+def _correlation(held_out: HeldOut) -> str:
+    return NOTHING if held_out.rank_correlation is None else f"{held_out.rank_correlation:.3f}"
 
 
 def as_csv(table: LatencyTable) -> str:

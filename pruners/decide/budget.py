@@ -15,6 +15,7 @@ __all__ = ["Budget", "TimeLimit", "nothing_to_prune", "time_budget"]
 
 _NAMED = 3
 """Most layers that a message names."""
+_LOOSEN = "exclude, multiple_of, min_units, min_fraction, bounds, exact_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,16 @@ class Budget:
             least = each.share({**choices.floor, **each.model.without(blocks)})
             if least > 1:
                 highest = floor(100 * each.speed_up / least) / 100
+                reached = (
+                    f"between 1x and {highest:.2f}x can be reached, the latter with every group at its smallest legal "
+                    "count; ask for less than that"
+                    if highest > 1
+                    else "with every group at its smallest legal count the network is predicted to be no faster than "
+                    "the dense one; ask on another backend"
+                )
                 raise TargetError(
-                    f"{each.speed_up:.2f}x the speed on {each.model.backend} was asked for, but between 1x and "
-                    f"{highest:.2f}x can be reached, that with every group at its smallest legal count; ask for less "
-                    "than that, or loosen exclude, multiple_of, min_units, min_fraction, bounds, exact_only"
+                    f"{each.speed_up:.2f}x the speed on {each.model.backend} was asked for, but {reached}, or loosen "
+                    f"{_LOOSEN}{_stays_whole(self.whole)}"
                 )
         if self.times:
             return
@@ -137,8 +144,8 @@ class Budget:
         if least > self.limit:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
-                f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
-                f"multiple_of, min_units, min_fraction, bounds, exact_only{_stays_whole(self.whole)}"
+                f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen {_LOOSEN}"
+                f"{_stays_whole(self.whole)}"
             )
 
 
@@ -172,4 +179,4 @@ def _stays_whole(whole: Mapping[str, str]) -> str:
         return ""
     named = [f"{layer!r} ({reason})" for layer, reason in islice(whole.items(), _NAMED)]
     rest = f" and {len(whole) - _NAMED} more" if len(whole) > _NAMED else ""
-    return f"; whole stay {', '.join(named)}{rest}"
+    return f"; these layers stay whole: {', '.join(named)}{rest}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,7 @@ from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, saying_for
+from prune_deploy import how_to_install
 
 __all__ = ["explain"]
 
@@ -83,8 +86,9 @@ def explain(
     step = saying_for(backend, tell)
     plans: tuple[AlignedPlan, ...] = ()
     if space is not None and known is not None and counts is not None:
+        best = _best(space, known, [block.name for block in space.blocks if not counts[block.name]], notes)
         plans = aligned_plans(
-            dense_spec, space, known, counts, where=str(table), verify=verify, seed=seed, progress=step
+            dense_spec, space, known, counts, where=str(table), verify=verify, best=best, seed=seed, progress=step
         )
     with machine_lock(f"deploy explain {pruned}", say=tell):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
@@ -113,6 +117,18 @@ def explain(
 
 def _baseline(against: str, model: Path) -> Path:
     return baseline_of(Path(), against, str(model), "--against") if against.startswith(GIT) else Path(against)
+
+
+def _best(
+    space: PlanSpace, table: LatencyTable, blocks: list[str], notes: list[str]
+) -> Callable[[float], dict[str, int] | None] | None:
+    """Return what decides the best aligned plan; None, with a note, where the solver is not installed."""
+    try:
+        from deploy.tables.best_aligned import best_aligned
+    except ModuleNotFoundError as error:
+        notes.append(f"the best aligned plan is not known: {error.name} is not installed: {how_to_install('prune')}")
+        return None
+    return partial(best_aligned, space, table, blocks=blocks)
 
 
 def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import sqrt
 
+from benchmarks.tables.importance import importance_of
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed.rounds import Counts, Round, SpeedTable, kept_index, misses
 from pruners.decide.choices import Choices, choices_of
@@ -14,7 +14,7 @@ from pruners.errors import TargetError
 from pruners.graph import Graph
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["importance_of", "kept_share_scores", "landed", "no_faster"]
+__all__ = ["landed", "no_faster"]
 
 _WIDTHS = 200
 """Number of widths of uniform pruning to try."""
@@ -61,9 +61,9 @@ def landed(
             kept_round=kept,
             why_off=_why_off(index, best, tables, ended),
             macs=best.pruned.macs_after / best.pruned.macs_before,
-            importance=importance_of(choices, best.counts),
+            importance=importance_of(choices.whole, best.counts),
             macs_by_flops=None if uniform is None else graph.macs(uniform) / graph.macs(),
-            importance_by_flops=None if uniform is None else importance_of(choices, uniform),
+            importance_by_flops=None if uniform is None else importance_of(choices.whole, uniform),
         )
         for index, table in enumerate(tables)
     )
@@ -98,18 +98,3 @@ def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -
         if all(model.time_ns(uniform) <= limit for model, limit in zip(models, limits, strict=True)):
             return uniform
     return None
-
-
-def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
-    """Return scores of units whose sum ranks plans as `importance_of` does; the first units of a group count most."""
-    whole = choices.whole
-    return {
-        name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
-        for name in choices.movable
-    }
-
-
-def importance_of(choices: Choices, counts: Counts) -> float:
-    """Return the mean over groups of the square root of the share of units kept."""
-    whole = choices.whole
-    return sum(sqrt(counts.get(name, size) / size) for name, size in whole.items()) / len(whole)

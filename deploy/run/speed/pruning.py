@@ -9,8 +9,9 @@ from typing import NamedTuple
 from benchmarks.errors import BenchmarkError
 from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed.correction import NO_PLAN, corrected, target_of
-from deploy.run.speed.landing import kept_share_scores, landed, no_faster
+from deploy.run.speed.landing import landed, no_faster
 from deploy.run.speed.rounds import Counts, Round, SpeedTable, counts_of, kept_index, measured, off
+from deploy.tables.kept_share import kept_share_scores
 from pruners.base import PruningMethod
 from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.errors import BenchmarkError
-from deploy.run.speed.landing import importance_of
+from benchmarks.tables.importance import importance_of
 from deploy.run.speed.rounds import Counts
 from deploy.studies.latency.rows import Competitor
 from pruners.decide.choices import Choices, choices_of
@@ -56,7 +56,7 @@ def at_the_time(
     if found is None:
         return Competitor(name=name, reason="at no width that was tried it is as fast")
     measured, counts = found
-    return Competitor(name=name, measured=measured, importance=importance_of(every, counts))
+    return Competitor(name=name, measured=measured, importance=importance_of(every.whole, counts))
 
 
 def _uniform(name: str, task: PruningTask, graph: Graph, every: Choices) -> Callable[[float], Counts]:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.errors import SourceError
 from deploy.report.markdown import markdown
 from deploy.report.table import Table, left
 from deploy.studies.coverage.rows import ListedNetwork
@@ -52,7 +53,17 @@ _BACKENDS, _ASKED = ("ort", "openvino"), (0.3, 0.95)
 
 
 def draws(n: int, seed: int) -> tuple[Case, ...]:
-    """Draw cases, sorted by network and backend, which share a table."""
+    """Draw different cases, sorted by network and backend, which share a table.
+
+    Raises
+    ------
+    SourceError
+        There are not as many, or none is asked for.
+    """
+    shares = round(100 * (_ASKED[1] - _ASKED[0])) + 1
+    most = len(_NETWORKS) * len(_METHODS) * len(_BACKENDS) * shares
+    if not 1 <= n <= most:
+        raise SourceError(f"there are 1 to {most} draws, got --draws {n}")
     rng = random.Random(seed)
     drawn: dict[str, Case] = {}
     while len(drawn) < n:

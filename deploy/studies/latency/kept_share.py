@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from deploy.run.speed.landing import kept_share_scores
+from deploy.tables.kept_share import kept_share_scores
 from pruners.base import Method, Outcome, plan_facts, plan_of
 from pruners.decide.exact.plan import exact_plan
 from pruners.decide.goal import goal_of

@@ -107,7 +107,8 @@ def exact_plan(
     if not budget.times:
         raise MethodError("the decision 'exact' solves targets of latency; take greedy, global, local or uniform")
     # In one of several steps the limit is a multiple of the final one.
-    budget = time_budget(replace(each, limit_ns=budget.limit * each.limit_ns) for each in budget.times)
+    limits = (replace(each, limit_ns=budget.limit * each.limit_ns) for each in budget.times)
+    budget = time_budget(limits, budget.whole)
     budget.require_reachable(choices, blocks)
     end = time.monotonic() + TIME_LIMIT_S
     model = budget.times[0].model

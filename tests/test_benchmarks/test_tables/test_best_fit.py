@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.best_fit import best_fit, blocks_in_doubt
+from benchmarks.tables.best_fit import best_fit, blocks_in_doubt, quality
 from benchmarks.tables.build import build_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import LayerSizes, Run
@@ -88,3 +88,11 @@ def test_a_doubtful_block_is_told_from_the_smaller_one_in_the_second_round(
     assert all(count % 8 == 0 for count in counts)
     odd = sum(count % 16 > 0 for count in counts) / len(counts)
     assert 0.1 < odd < 0.4
+
+
+def test_equal_times_share_their_rank_and_only_equal_ones_have_no_correlation():
+    assert quality([1.0, 2.0, 3.0], [10.0, 20.0, 21.0]).rank_correlation == 1
+    tied = quality([1.0, 2.0, 3.0, 3.0], [1.0, 2.0, 3.1, 2.9])
+    assert tied == quality([1.0, 2.0, 3.0, 3.0], [1.0, 2.0, 2.9, 3.1])
+    assert 0.94 < tied.rank_correlation < 0.95
+    assert quality([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]).rank_correlation is None

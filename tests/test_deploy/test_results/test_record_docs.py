@@ -72,5 +72,5 @@ def test_files_of_load_and_layers_stay_readable():
     assert json.loads(report.model_dump_json(exclude={"profiles": {"__all__": NEWER}})) == json.loads(text)
     text = (GOLDEN.parent / "explanation-1.json").read_text(encoding="utf-8")
     explanation = Explanation.model_validate_json(text)
-    newer = {"dense": {"inputs"}, "pruned": {"inputs"}}
+    newer = {"dense": {"inputs"}, "pruned": {"inputs"}, "plans": {"__all__": {"importance"}}}
     assert json.loads(explanation.model_dump_json(exclude=newer)) == json.loads(text)

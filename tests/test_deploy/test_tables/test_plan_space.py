@@ -187,7 +187,9 @@ def test_a_file_that_the_groups_do_not_explain_has_no_space(mixed, monkeypatch, 
 def test_a_network_without_a_group_to_prune_has_no_space(tmp_path):
     network, inputs = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).eval(), (torch.randn(2, 3, 2, 2),)
     export_onnx(network, inputs, tmp_path / "dense.onnx")
-    with pytest.raises(NothingToPruneError, match="no layer of the network can lose a channel; whole stay '1'"):
+    with pytest.raises(
+        NothingToPruneError, match="no layer of the network can lose a channel; these layers stay whole: '1'"
+    ):
         plan_space_of(network, trace(network, inputs), inputs, tmp_path / "dense.onnx")
 
 

@@ -67,7 +67,9 @@ def test_the_graph_names_every_layer_that_stays_whole_and_why():
 
 
 def test_the_error_of_an_unreachable_target_names_what_stays_whole():
-    with pytest.raises(TargetError, match=rf"whole stay 'r' \({OUTPUT}\), 'head' \(.*\), 'unused' \(.*\) and 1 more$"):
+    with pytest.raises(
+        TargetError, match=rf"these layers stay whole: 'r' \({OUTPUT}\), 'head' \(.*\), 'unused' \(.*\) and 1 more$"
+    ):
         prune(Net(), 0.1)
 
 

@@ -141,7 +141,7 @@ def test_the_answer_comes_first_then_the_reasons_then_the_layers(simulated, expl
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("On ort, pruned takes")
     assert "counts off the block of 16" in " ".join(" ".join(lines[:4]).split())
-    titles = [lines.index(title) for title in ("What is missing to the promised time", "Layer by layer")]
+    titles = [lines.index(title) for title in ("Time beyond the promise, by reason", "Layer by layer")]
     assert titles == sorted(titles)
     assert titles[0] < titles[1] < 25
     told = " ".join(out.split())
@@ -248,10 +248,13 @@ def test_what_aligned_counts_buy_is_predicted_and_measured(explain, tmp_path):
     plans = Explanation.model_validate_json(out).plans
     assert plans[0].counts == {"conv0": 91, "conv1": 91, "conv2": 135, "conv3": 135}
     assert [plan.rounded for plan in plans][:2] == ["not", "to the nearest"]
+    assert plans[-1].rounded == "best"
+    assert plans[-1].importance > plans[0].importance - 0.05
     assert all(plan.predicted_share > 0 and plan.measured_share > 0 for plan in plans)
     code, out, err = explain(odd, "--against", dense, *given, "--duration", 0.5)
     assert code == 0, err
     assert "of the dense time (measured; predicted:" in " ".join(out.split())
+    assert "The best plan for the promised time keeps" in " ".join(out.split())
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.bundles.pruning import SpeedLanding
+from deploy.errors import SourceError
 from deploy.studies.latency import draws
 from deploy.studies.latency.rows import GridRow
 
@@ -18,6 +19,12 @@ def test_draws_are_the_same_for_a_seed_and_of_many_kinds():
     assert {case.network.name for case in cases} == set(NAMES)
     assert {case.backend for case in cases} == {"ort", "openvino"}
     assert len({(case.method, *case.settings.items()) for case in cases}) == len(draws._METHODS)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 10**6])
+def test_more_draws_than_there_are_or_none_are_refused(n):
+    with pytest.raises(SourceError, match=rf"there are 1 to 9240 draws, got --draws {n}"):
+        draws.draws(n, 0)
 
 
 LANDING = SpeedLanding(

@@ -1,0 +1,53 @@
+"""Decide the best plan whose counts fill the channel blocks of a latency table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from benchmarks.tables.plan_space import GroupRange, PlanSpace
+from benchmarks.tables.table import LatencyTable
+from deploy.tables.kept_share import kept_share_scores
+from deploy.tables.latency_model import latency_model
+from pruners.decide.budget import TimeLimit, time_budget
+from pruners.decide.choices import Choices
+from pruners.decide.exact.plan import exact_plan
+from pruners.errors import TargetError
+
+__all__ = ["best_aligned"]
+
+
+def best_aligned(
+    space: PlanSpace, table: LatencyTable, share: float, *, blocks: Collection[str] = ()
+) -> dict[str, int] | None:
+    """Return the plan in full channel blocks that keeps the most units within a time.
+
+    Parameters
+    ----------
+    space : PlanSpace
+        Plan space that the table was built with.
+    table : LatencyTable
+        Predicts the time.
+    share : float
+        The time, as a share of the dense network's.
+    blocks : collection of str
+        Residual blocks that may be left out.
+
+    Returns
+    -------
+    dict of str to int or None
+        Kept units of each group; for a residual block 1 if present, 0 if not. None if no such plan is as fast.
+    """
+    model = latency_model(table)
+    steps = model.block_units()
+    choices = Choices({group.name: _full(group, steps[group.name]) for group in space.groups})
+    budget = time_budget([TimeLimit(model, share * table.measured_dense_ns)])
+    try:
+        counts, gone, _ = exact_plan(choices, kept_share_scores(choices), budget, blocks=blocks)
+    except TargetError:
+        return None
+    return space.complete({**{name: count for name, count in counts.items() if count}, **dict.fromkeys(gone, 0)})
+
+
+def _full(group: GroupRange, step: int) -> tuple[int, ...]:
+    """Return the counts that fill the blocks, and the whole group."""
+    return (*(count for count in range(group.min_units, group.n_units) if count % step == 0), group.n_units)

@@ -1,0 +1,66 @@
+"""The best plan in full channel blocks is as good as any that is as fast."""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+
+import pytest
+
+from benchmarks.tables.importance import importance_of
+from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace
+from benchmarks.tables.table import LayerTime, Steps, Term
+from deploy.cli.measure.explain import _best
+from deploy.tables.best_aligned import best_aligned
+
+GROUPS = (
+    GroupRange(name="a", n_units=16),
+    GroupRange(name="b", n_units=22, min_units=5),
+    GroupRange(name="c", n_units=9),
+)
+SPACE = PlanSpace(model_sha256="0", graph="g", groups=GROUPS, places=())
+
+
+@pytest.fixture
+def table_for(dense_table):
+    """Return a table of blocks of 4 channels, measured as it predicts."""
+
+    def make(space, **facts):
+        table = dense_table(space).model_copy(update=facts)
+        plan = table.plans[0].model_copy(update={"dense_ns": table.dense_ns})
+        return table.model_copy(update={"plans": (plan,)})
+
+    return make
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.8, 0.95])
+def test_it_keeps_as_much_as_any_plan_as_fast(table_for, share):
+    table, whole = table_for(SPACE), SPACE.whole
+    plan = best_aligned(SPACE, table, share)
+    legal = {"a": (4, 8, 12, 16), "b": (8, 12, 16, 20, 22), "c": (4, 8, 9)}
+    plans = [dict(zip(legal, counts, strict=True)) for counts in product(*legal.values())]
+    assert plan in plans
+    assert table.predict_ns(plan) <= share * table.dense_ns
+    within = [importance_of(whole, each) for each in plans if table.predict_ns(each) <= share * table.dense_ns]
+    assert importance_of(whole, plan) >= 0.998 * max(within)
+
+
+def test_a_time_out_of_reach_has_no_plan(table_for):
+    assert best_aligned(SPACE, table_for(SPACE), 0.1) is None
+
+
+def test_a_residual_block_goes_only_where_it_may(table_for):
+    block = BlockPlace(name="skip", groups=("b", "gate"), nodes=(0,), replaced="y", by="x")
+    space = SPACE.model_copy(update={"blocks": (block,)})
+    dear = LayerTime(name="inside", share=1, error=0, terms=(Term(ns=900.0, factors=(Steps(group="skip", width=1),)),))
+    table = table_for(SPACE, blocks={"skip": ("b", "gate")}, layers=(dear,))
+    assert best_aligned(space, table, 0.5) is None
+    assert best_aligned(space, table, 0.5, blocks=("skip",)) == {"a": 16, "b": 0, "c": 9, "skip": 0, "gate": 0}
+
+
+def test_without_the_solver_a_note_says_so(table_for, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deploy.tables.best_aligned", None)
+    notes = []
+    assert _best(SPACE, table_for(SPACE), [], notes) is None
+    assert notes[0].startswith("the best aligned plan is not known: ")
+    assert "is not installed: pip install" in notes[0]
