@@ -148,21 +148,21 @@ def _unsteady(rounds: Sequence[Round], tables: Sequence[SpeedTable]) -> str:
     TargetError
         It takes as long as the dense network now.
     """
-    kept, told = rounds[kept_index(rounds, tables)], ""
+    kept, reason = rounds[kept_index(rounds, tables)], ""
     for table, before in zip(tables, kept.measured, strict=True):
         try:
             again = table.share(kept.counts)
         except BenchmarkError as error:
-            told = told or f"; the closest plan could not be measured again: {error}"
+            reason = reason or f"; the closest plan could not be measured again: {error}"
             continue
         if again >= 1:
             raise no_faster(table, again, f"measured again after {_CORRECTIONS} corrections; {before:.2f} before")
         if abs(again - before) > table.tolerance:
-            told = told or (
+            reason = reason or (
                 f", and the machine is not steady enough for this tolerance: the plan that measured {before:.3f} of "
                 f"the dense network's time on {table.model.backend} now measures {again:.3f}"
             )
-    return told
+    return reason
 
 
 class _Goal(NamedTuple):

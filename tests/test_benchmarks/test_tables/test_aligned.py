@@ -12,6 +12,7 @@ from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.build import build_table
+from benchmarks.tables.check import check_table
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import BlockPlace, WholeLayer
 
@@ -128,6 +129,11 @@ def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, 
     assert nearest.predicted_share == known.predict_ns(nearest.counts) / known.measured_dense_ns
     with pytest.raises(NotComparableError, match=r"table\.json was built with another plan space"):
         aligned_plans(spec, deep, unknown, without, **given)
+    # A check of that table measures no network that it does not know.
+    for table, absent in ((known, True), (unknown, False)):
+        given = {"where": "table.json", "processes": runtime.processes, "machine": new_world()}
+        _, plans = check_table(table, spec, deep, plans=12, **given)
+        assert any(plan.counts.get("skip", 1) == 0 for plan in plans) == absent
 
 
 def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new_world):

@@ -32,25 +32,6 @@ def test_where_corrections_do_not_suffice_an_unsteady_machine_is_told(task, agai
     assert landing.why_off == told
 
 
-def test_a_plan_that_is_no_faster_when_measured_again_is_not_handed_out(task):
-    given = iter((0.99, 0.98, 0.96, 0.985, 0.97, 1.02))
-    table = table_of(task[1], lambda _: next(given), asked=0.9)
-    told = r"^1\.11x the speed on simulated .* takes 1\.02 of .* \(measured again after 4 corrections; 0\.96 before\)"
-    with pytest.raises(TargetError, match=told):
-        prune_to_speed(create("uniform"), task[0], [table])
-
-
-def test_every_speed_is_measured_again(task):
-    """The first backend is unsteady, and on the second one the plan is no faster than the dense network now."""
-    first, second = iter((0.7, 0.68, 0.6, 0.66, 0.64, 0.55)), iter((0.98,) * 5 + (1.02,))
-    tables = [
-        table_of(replace(task[1], backend="x"), lambda _: next(first)),
-        table_of(replace(task[1], backend="y"), lambda _: next(second), asked=0.9),
-    ]
-    with pytest.raises(TargetError, match=r"^1\.11x the speed on y .* takes 1\.02 of .* 0\.98 before\)"):
-        prune_to_speed(create("uniform"), task[0], tables)
-
-
 def answering(answers):
     """Return a measurement that gives these answers in turn; an error among them is raised."""
     given = iter(answers)
@@ -62,6 +43,25 @@ def answering(answers):
         return answer
 
     return share
+
+
+def test_a_plan_that_is_no_faster_when_measured_again_is_not_handed_out(task):
+    given = iter((0.99, 0.98, 0.96, 0.985, 0.97, 1.02))
+    table = table_of(task[1], lambda _: next(given), asked=0.9)
+    told = r"^1\.11x the speed on simulated .* takes 1\.02 of .* \(measured again after 4 corrections; 0\.96 before\)"
+    with pytest.raises(TargetError, match=told):
+        prune_to_speed(create("uniform"), task[0], [table])
+
+
+@pytest.mark.parametrize("last", [0.55, WorkerError("x died of signal 9")], ids=["unsteady", "fails"])
+def test_every_speed_is_measured_again(task, last):
+    """The first backend is unsteady or fails, and on the second the plan is no faster than the dense network now."""
+    tables = [
+        table_of(replace(task[1], backend="x"), answering((0.7, 0.68, 0.6, 0.66, 0.64, last))),
+        table_of(replace(task[1], backend="y"), answering((0.98,) * 5 + (1.02,)), asked=0.9),
+    ]
+    with pytest.raises(TargetError, match=r"^1\.11x the speed on y .* takes 1\.02 of .* 0\.98 before\)"):
+        prune_to_speed(create("uniform"), task[0], tables)
 
 
 def test_a_plan_that_cannot_be_measured_again_is_kept_as_measured(task):
