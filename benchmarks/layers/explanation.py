@@ -18,6 +18,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from benchmarks.layers.aligned_plan import AlignedPlan
 from benchmarks.layers.comparison import MatchedRows, matched_rows, off_block
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow
 from benchmarks.layers.roofline import Roofline
@@ -25,13 +26,11 @@ from benchmarks.records.base import Record
 from benchmarks.records.measurement import Subject
 
 __all__ = [
-    "AlignedPlan",
     "ExplainedLayer",
     "Explanation",
     "LayerSide",
     "Reason",
     "ReasonSum",
-    "Rounding",
     "explain",
 ]
 
@@ -52,8 +51,6 @@ Reason = Literal[
     "not explained",
     "outside the layers",
 ]
-
-Rounding = Literal["not", "to the nearest", "up", "best"]
 
 _AS_PROMISED = 0.1
 """A time this close to the promised one, as a share of it, followed its MACs."""
@@ -107,26 +104,6 @@ class ReasonSum(Record):
     missing_ns: float
     n_layers: NonNegativeInt
     largest: tuple[str, ...] = Field((), description="layers where it costs the most time, at most three")
-
-
-class AlignedPlan(Record):
-    """A plan whose counts fill the channel blocks of the runtime, or that of the pruned network itself."""
-
-    rounded: Rounding = Field(
-        description="how its counts were made multiples of the block; best: decided anew, to keep the most in the time "
-        "that the MACs of the pruned network promised"
-    )
-    counts: dict[str, NonNegativeInt] = Field(
-        description="kept units of each group; for a residual block 1 if present, 0 if not"
-    )
-    importance: float | None = Field(
-        None, description="mean over the groups of the square root of the share of units kept; None in older files"
-    )
-    macs_share: float | None = Field(description="share of the dense MACs; None: not known")
-    predicted_share: PositiveFloat = Field(description="share of the dense time, by the latency table")
-    measured_share: PositiveFloat | None = Field(
-        None, description="share of the dense time, measured alternately with it"
-    )
 
 
 class Explanation(Record):

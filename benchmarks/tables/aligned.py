@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+
+import onnx
 
 from backends import modelfile
 from backends.modelfile import node_name
 from benchmarks.errors import NotComparableError
-from benchmarks.layers.explanation import AlignedPlan, Rounding
+from benchmarks.layers.aligned_plan import AlignedPlan, Rounding
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
 from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.importance import importance_of
@@ -77,6 +80,12 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
         for block in space.blocks
         if not any(node_name(graphs[0].node[index]) in counterparts for index in block.nodes)
     }
+    left = {index for block in space.blocks if block.name in gone for index in block.nodes}
+    n_layers, n_pruned = _n_weighted(graphs[0], left), _n_weighted(graphs[1])
+    if n_layers != n_pruned:
+        raise NotComparableError(
+            f"{pruned} is not {dense} with other widths: it has {n_pruned} layers with weights, not {n_layers}"
+        )
     counts = space.complete(gone) if gone else {}
     counts = {**_solved(known), **{name: 0 for name, count in counts.items() if not count}}
     if missing := [group.name for group in space.groups if group.name not in counts]:
@@ -226,6 +235,13 @@ def _rounded(
         "to the nearest": space.complete({**aligned(space, layers, shares, block), **blocks}),
         "up": space.complete({**up, **blocks}),
     }
+
+
+def _n_weighted(graph: onnx.GraphProto, without: Collection[int] = ()) -> int:
+    constants = frozenset(tensor.name for tensor in graph.initializer)
+    return sum(
+        weight_slot(node, constants) is not None for index, node in enumerate(graph.node) if index not in without
+    )
 
 
 def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.layers.explanation import AlignedPlan, ExplainedLayer, Explanation, LayerSide, Reason
+from benchmarks.layers.aligned_plan import AlignedPlan
+from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, signed, size
 from deploy.report.layer_tables import block_text
 from deploy.report.pages.charts import Bars, Row, change, chart_page, charted

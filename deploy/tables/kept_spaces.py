@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -14,10 +15,13 @@ from benchmarks.records.file import version_of
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.cache import keep
 from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
 from deploy.sources.boundary import versions
-from pruners.graph import Graph
 
-__all__ = ["find_space", "keep_space", "spaces_folder"]
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+
+__all__ = ["find_space", "keep_space", "space_of_table", "spaces_folder"]
 
 _WRITERS = ("prune-deploy", "torch", "onnx", "onnxscript", "onnx-ir")
 
@@ -53,6 +57,28 @@ def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None =
         return None
 
 
+def space_of_table(table: LatencyTable, dense: Path, *, folder: Path | None = None) -> PlanSpace | None:
+    """Return the kept plan space that a table of a file was built with, if any.
+
+    Parameters
+    ----------
+    table : LatencyTable
+        Table of `dense`.
+    dense : Path
+        ONNX file of the whole network.
+    folder : Path, optional
+        Default: `spaces_folder`.
+    """
+    for path in sorted((folder or spaces_folder()).glob(f"{_structure(dense)}-*.json")):
+        try:
+            space = PlanSpace.load(path)
+        except RecordError:
+            continue
+        if (space.graph, space.whole) == (table.key.graph, table.whole):
+            return space.model_copy(update={"model_sha256": content_sha256(dense)})
+    return None
+
+
 def keep_space(space: PlanSpace, dense: Path, graph: Graph, *, blocks: bool, folder: Path | None = None) -> None:
     """Keep the plan space of a file, for others with the same structure.
 
@@ -67,7 +93,6 @@ def keep_space(space: PlanSpace, dense: Path, graph: Graph, *, blocks: bool, fol
 def _name(dense: Path, graph: Graph, blocks: bool) -> str:
     groups = [(group.name, group.n_units, group.min_units, group.prunable) for group in graph.groups]
     parts = [
-        _structure(dense),
         graph.fingerprint,
         groups,
         blocks,
@@ -75,14 +100,15 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
         version_of(PlanSpace),
         sorted(PlanSpace.model_fields),  # one that lacks what is told of a plan space now is made anew
     ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"
+    rest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return f"{_structure(dense)}-{rest}.json"
 
 
 def _structure(dense: Path) -> str:
-    """Return the sha256 of an ONNX file without the values of its weights."""
+    """Return a hash of an ONNX file without the values of its weights."""
     model = onnx.load(dense)
     for tensor in model.graph.initializer:
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             shaped = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(shaped)
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:32]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from benchmarks.errors import InputError, WorkerError
-from benchmarks.layers.explanation import AlignedPlan
+from benchmarks.errors import InputError, NotComparableError, RecordError, SettingError, WorkerError
+from benchmarks.layers.aligned_plan import AlignedPlan
 from benchmarks.layers.explanation import explain as explained
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.layers.roofline import measure_layer_overhead
@@ -19,8 +19,10 @@ from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.block import KnownBlock, known_block
+from benchmarks.tables.build import kept_table
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
+from benchmarks.tables.timer import Say
 from deploy.bundles.bundle import bundle_of
 from deploy.ci.baseline import GIT, baseline_of
 from deploy.cli import options as given
@@ -29,6 +31,7 @@ from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, saying_for
+from deploy.tables.kept_spaces import space_of_table
 from prune_deploy import how_to_install
 
 __all__ = ["explain"]
@@ -54,10 +57,16 @@ def explain(
     *,
     feeds: Feeds,
     plan_space: Annotated[
-        Path | None, typer.Option("--plan-space", help="Plan space of the dense file; needs --table.")
+        Path | None,
+        typer.Option(
+            "--plan-space", help="Plan space of the dense file; needs --table. Default: one kept on this machine."
+        ),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option("--table", help="Latency table of the dense file; needs --plan-space.")
+        Path | None,
+        typer.Option(
+            "--table", help="Latency table of the dense file; needs --plan-space. Default: one kept on this machine."
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Measure the aligned plans in turn with the dense network.")
@@ -73,27 +82,29 @@ def explain(
         require_writable(page)
     if (plan_space is None) != (table is None):
         raise InputError("--plan-space and --table are given together: one says what the other was measured for")
-    if verify and table is None:
-        raise InputError("--verify measures aligned plans: give --plan-space and --table")
-    space = None if plan_space is None else PlanSpace.load(plan_space)
-    known = None if table is None else LatencyTable.load(table)
+    given_tables = (
+        None if plan_space is None or table is None else (PlanSpace.load(plan_space), LatencyTable.load(table))
+    )
     require_backends([backend], device)
     grid = Grid(backends=[backend], precision=precision, device=device, threads=(threads,), batches=(batch,))
     ((dense_spec, pruned_spec),) = feeds.into(grid).specs(label_models(pruned, _baseline(against, pruned)))
     same = same_nodes(pruned_spec, dense_spec)  # fails on a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
-    counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
     step = saying_for(backend, tell)
-    plans: tuple[AlignedPlan, ...] = ()
-    if space is not None and known is not None and counts is not None:
-        best = _best(space, known, [block.name for block in space.blocks if not counts[block.name]], notes)
-        plans = aligned_plans(
-            dense_spec, space, known, counts, where=str(table), verify=verify, best=best, seed=seed, progress=step
+    if given_tables is not None:
+        counts = kept_counts(given_tables[0], dense_spec.model, pruned_spec.model, same)
+        known: _Known | None = _Known(*given_tables, counts, str(table))
+    else:
+        known = _kept(dense_spec, pruned_spec, same, notes, step)
+    if verify and known is None:
+        raise InputError(
+            "--verify measures aligned plans: give --plan-space and --table; none fit that are kept on this machine"
         )
+    plans = () if known is None else _plans(dense_spec, known, verify=verify, seed=seed, notes=notes, say=step)
     with machine_lock(f"deploy explain {pruned}", say=tell):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
         overhead_ns = _layer_overhead(dense_spec, notes)
-    block = KnownBlock(known.block, "table") if known is not None else known_block(dense_spec, seed=seed, say=step)
+    block = known_block(dense_spec, seed=seed, say=step) if known is None else KnownBlock(known.table.block, "table")
     if block.why:
         notes.append(f"the number of channels computed together is not known: {block.why}")
     found = explained(
@@ -103,7 +114,7 @@ def explain(
         block=block.size,
         block_from=block.source,
         layer_overhead_ns=overhead_ns,
-        whole={} if space is None or counts is None else why_whole(dense_spec.model, space, counts),
+        whole={} if known is None else why_whole(dense_spec.model, known.space, known.counts),
         notes=notes,
     ).model_copy(update={"plans": plans})
     if page is not None:
@@ -119,16 +130,54 @@ def _baseline(against: str, model: Path) -> Path:
     return baseline_of(Path(), against, str(model), "--against") if against.startswith(GIT) else Path(against)
 
 
-def _best(
-    space: PlanSpace, table: LatencyTable, blocks: list[str], notes: list[str]
-) -> Callable[[float], dict[str, int] | None] | None:
-    """Return what decides the best aligned plan; None, with a note, where the solver is not installed."""
+class _Known(NamedTuple):
+    """What is known of a dense network before it is profiled, and the counts of the pruned one."""
+
+    space: PlanSpace
+    table: LatencyTable
+    counts: dict[str, int]
+    where: str
+
+
+def _kept(
+    dense: SubjectSpec, pruned: SubjectSpec, same: Mapping[str, str], notes: list[str], say: Say
+) -> _Known | None:
+    """Return what is kept of the dense network on this machine; a note says if the pruned one does not fit it."""
+    if (kept := kept_table(dense, say=say)) is None or (space := space_of_table(kept[1], dense.model)) is None:
+        return None
+    path, table = kept
+    try:
+        counts = kept_counts(space, dense.model, pruned.model, same)
+    except (NotComparableError, RecordError, SettingError) as error:
+        notes.append(f"no aligned plans are predicted: {error}")
+        return None
+    say(f"the latency table kept of the dense network is used: {path}")
+    return _Known(space, table, counts, str(path))
+
+
+def _plans(
+    dense: SubjectSpec, known: _Known, *, verify: bool, seed: int, notes: list[str], say: Say
+) -> tuple[AlignedPlan, ...]:
+    """Predict the plans whose counts fill the blocks; a note says if the best is not known for want of the solver."""
+    best = None
     try:
         from deploy.tables.best_aligned import best_aligned
     except ModuleNotFoundError as error:
         notes.append(f"the best aligned plan is not known: {error.name} is not installed: {how_to_install('prune')}")
-        return None
-    return partial(best_aligned, space, table, blocks=blocks)
+    else:
+        gone = [block.name for block in known.space.blocks if not known.counts[block.name]]
+        best = partial(best_aligned, known.space, known.table, blocks=gone)
+    return aligned_plans(
+        dense,
+        known.space,
+        known.table,
+        known.counts,
+        where=known.where,
+        verify=verify,
+        best=best,
+        seed=seed,
+        progress=say,
+    )
 
 
 def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:

@@ -62,6 +62,18 @@ def test_another_network_is_refused(dense, space, narrow):
         kept_counts(space, dense, _one_unit(narrow({"a": 64, "b": 2})), {"first": "first", "second": "second"})
 
 
+def test_a_network_with_fewer_layers_is_refused(dense, space, narrow):
+    """Its other layers would tell the counts of the missing one, too."""
+    path = narrow({"a": 37, "b": 51})
+    model = onnx.load(path)
+    (depthwise,) = [node for node in model.graph.node if node.name == "depthwise"]
+    model.graph.node.remove(depthwise)
+    next(node for node in model.graph.node if node.name == "second").input[0] = depthwise.input[0]
+    onnx.save(model, path)
+    with pytest.raises(NotComparableError, match="it has 3 layers with weights, not 4"):
+        kept_counts(space, dense, path, {name: name for name in NAMES if name != "depthwise"})
+
+
 def _one_unit(path):
     model = onnx.load(path)
     for tensor in model.graph.initializer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from benchmarks.tables.importance import importance_of
 from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace
 from benchmarks.tables.table import LayerTime, Steps, Term
-from deploy.cli.measure.explain import _best
 from deploy.tables.best_aligned import best_aligned
 
 GROUPS = (
@@ -56,11 +54,3 @@ def test_a_residual_block_goes_only_where_it_may(table_for):
     table = table_for(SPACE, blocks={"skip": ("b", "gate")}, layers=(dear,))
     assert best_aligned(space, table, 0.5) is None
     assert best_aligned(space, table, 0.5, blocks=("skip",)) == {"a": 16, "b": 0, "c": 9, "skip": 0, "gate": 0}
-
-
-def test_without_the_solver_a_note_says_so(table_for, monkeypatch):
-    monkeypatch.setitem(sys.modules, "deploy.tables.best_aligned", None)
-    notes = []
-    assert _best(SPACE, table_for(SPACE), [], notes) is None
-    assert notes[0].startswith("the best aligned plan is not known: ")
-    assert "is not installed: pip install" in notes[0]

@@ -8,8 +8,9 @@ from torch import nn
 
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.plan_space import PlanSpace
+from deploy.exporting.export import export_onnx
 from deploy.tables import plan_space
-from deploy.tables.kept_spaces import find_space
+from deploy.tables.kept_spaces import find_space, space_of_table
 from pruners.graph import trace
 
 INPUTS = (torch.zeros(2, 3, 8, 8),)
@@ -59,3 +60,18 @@ def test_networks_of_one_structure_have_one_plan_space(write, tmp_path, monkeypa
     monkeypatch.setattr("deploy.tables.kept_spaces.versions", lambda *_: {"torch": "0.1"})
     assert find_space(folder / "dense.onnx", graph, blocks=False) is None
     assert all(path.stat().st_size for path in (tmp_path / "state" / "plan-spaces").iterdir())
+
+
+def test_the_plan_space_of_a_table_is_found_without_the_network(write, dense_table, tmp_path):
+    space, folder, _ = write(network(0), "first")
+    dense, table = folder / "dense.onnx", dense_table(space)
+    assert space_of_table(table, dense) == space
+    other = table.key.model_copy(update={"graph": "another"})
+    assert space_of_table(table.model_copy(update={"key": other}), dense) is None
+    assert space_of_table(table.model_copy(update={"blocks": {"skip": ()}}), dense) is None
+    # Networks of one structure share it, whatever their weights; others do not.
+    export_onnx(network(1), INPUTS, tmp_path / "again.onnx")
+    again = space_of_table(table, tmp_path / "again.onnx")
+    assert again == space.model_copy(update={"model_sha256": content_sha256(tmp_path / "again.onnx")})
+    export_onnx(network(0, middle=16), INPUTS, tmp_path / "wider.onnx")
+    assert space_of_table(table, tmp_path / "wider.onnx") is None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from contextlib import nullcontext
 from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import WorkerError
+from benchmarks.layers.aligned_plan import AlignedPlan
 from benchmarks.layers.explanation import Explanation
 from benchmarks.layers.process import Ran
 from benchmarks.layers.profiler import profile_in_turn
@@ -22,7 +25,7 @@ from benchmarks.layers.roofline import Roofline
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import find_block
 from benchmarks.tables.build import build_table
-from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
+from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size, WholeLayer
 from benchmarks.tables.table import LatencyTable
 from deploy.bundles.pruning import MaskedCheck, Proof, PruningRecord
 
@@ -232,6 +235,62 @@ def test_a_plan_space_of_another_network_is_refused_before_anything_is_measured(
     code, out, err = explain(convnet(tmp_path / "pruned.onnx", (45, 91, 91)), "--against", dense, *given)
     assert (code, out) == (2, "")
     assert err.startswith(f"deploy: the plan space was made for another file than {dense}: make it again")
+
+
+@pytest.fixture
+def kept(dense, monkeypatch):
+    """Let a latency table and a plan space be kept of the dense network; return what aligned plans are asked of."""
+    space, asked = space_of(dense, (64, 128, 128)), []
+    last = WholeLayer(node=4, reason="its channels are an output of the network")
+    space = space.model_copy(update={"whole_layers": (last,)})
+    table = SimpleNamespace(block=16)
+
+    def plans(spec, *known, where, best, **options):
+        asked.append((*known, where, best))
+        return (AlignedPlan(rounded="not", counts=known[2], importance=0.9, macs_share=0.5, predicted_share=0.6),)
+
+    monkeypatch.setattr("deploy.cli.measure.explain.kept_table", lambda spec, say: (Path("kept.json"), table))
+    monkeypatch.setattr("deploy.cli.measure.explain.space_of_table", lambda of, model: space if of is table else None)
+    monkeypatch.setattr("deploy.cli.measure.explain.aligned_plans", plans)
+    return space, table, asked
+
+
+def test_what_is_kept_of_the_dense_network_is_used(simulated, explain, dense, tmp_path, kept):
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 128))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    assert "the latency table kept of the dense network is used: kept.json" in err
+    found = Explanation.model_validate_json(out)
+    assert found.plans[0].counts == {"conv0": 45, "conv1": 91, "conv2": 128}
+    assert (found.block, found.block_from) == (16, "table")
+    ((space, table, counts, where, best),) = kept[2]
+    assert (space, table, counts, where) == (*kept[:2], found.plans[0].counts, "kept.json")
+    assert best is not None
+
+
+def test_a_network_that_does_not_fit_what_is_kept_is_explained_without_plans(simulated, explain, dense, tmp_path, kept):
+    code, out, err = explain(convnet(tmp_path / "pruned.onnx", (45, 91)), "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    found = Explanation.model_validate_json(out)
+    assert not found.plans
+    assert any(note.startswith("no aligned plans are predicted: ") for note in found.notes)
+    assert not kept[2]
+    code, out, err = explain(tmp_path / "pruned.onnx", "--against", dense, "--threads", 1, "--verify")
+    assert (code, out) == (2, "")
+    assert "give --plan-space and --table; none fit that are kept on this machine" in err
+
+
+def test_without_the_solver_a_note_says_that_the_best_plan_is_not_known(
+    simulated, explain, dense, tmp_path, kept, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "deploy.tables.best_aligned", None)
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 128))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    ((*_, best),) = kept[2]
+    assert best is None
+    (note,) = [note for note in Explanation.model_validate_json(out).notes if "best aligned plan" in note]
+    assert "is not installed: pip install" in note
 
 
 @pytest.mark.slow
