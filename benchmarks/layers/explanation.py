@@ -280,10 +280,8 @@ class _Judge:
         unknown = any(side.layers and side.macs is None for side in (dense, pruned))
         if self._share is None or unknown:
             missing = None if self._share is None else after - self._share * before
-            none = not (unknown or dense.macs or pruned.macs)
-            return layer.model_copy(
-                update={"missing_ns": missing, "reason": "no MACs to remove" if none else "MACs unknown"}
-            )
+            reason: Reason = "MACs unknown" if unknown or dense.macs or pruned.macs else "no MACs to remove"
+            return layer.model_copy(update={"missing_ns": missing, "reason": reason})
         if not dense.macs:
             return self._without_macs(layer, after - self._share * before)
         left = (pruned.macs or 0) / dense.macs

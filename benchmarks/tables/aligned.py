@@ -155,8 +155,8 @@ def aligned_plans(
     verify : bool
         Whether each plan is also measured, in turn with the dense network.
     best : callable, optional
-        Decides the plan that keeps the most in a share of the dense network's time: that which the MACs promise. None
-        if there is none.
+        Decides the plan that keeps the most in a share of the dense network's time: that which the MACs promise.
+        Returns None if there is none.
     seed : int
         Seed of the inputs.
     progress : callable, optional
@@ -167,8 +167,8 @@ def aligned_plans(
     Returns
     -------
     tuple of AlignedPlan
-        That of the network first. A plan that equals an earlier one is left out, and so is the best one where a count
-        of MACs is not known.
+        That of the network first. Rounded plans that equal an earlier one are left out, and so is the best one where
+        MACs are not known.
 
     Raises
     ------
@@ -195,7 +195,8 @@ def aligned_plans(
         dense_cost = _cost_of(timer, space.whole)
 
         def add(rounded: Rounding, plan: Mapping[str, int]) -> None:
-            if any(plan == each.counts for each in found):
+            if same := [each for each in found if each.counts == plan]:
+                found.extend([same[0].model_copy(update={"rounded": rounded})] if rounded == "best" else [])
                 return
             if verify:
                 say(f"measure the plan in turn with the dense network: {_DESCRIBED[rounded]}")

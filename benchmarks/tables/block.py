@@ -21,7 +21,7 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.best_fit import best_fit
-from benchmarks.tables.build import kept_table
+from benchmarks.tables.build import tables_kept_for
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
@@ -79,8 +79,9 @@ def known_block(
     folder : Path, optional
         Folder of tables; default: `benchmarks.tables.cache.tables_folder`.
     """
-    if (kept := kept_table(spec, say=say, folder=folder, machine=machine)) is not None:
-        path, table = kept
+    kept, _ = tables_kept_for(spec, say=say, folder=folder, machine=machine)
+    if kept:
+        path, table = kept[0]
         say(f"the channels that {spec.backend} computes together are those of {path}")
         return KnownBlock(table.block, "table")
     try:

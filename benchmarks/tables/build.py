@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backends import modelfile, registry
-from benchmarks.errors import RecordError, SettingError
+from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
@@ -25,7 +25,7 @@ from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 from benchmarks.tables.timer import PlanTimer, Say, key_of, plan_timer, sizes_of
 
-__all__ = ["build_table", "kept_table", "refine_table", "table_of"]
+__all__ = ["build_table", "refine_table", "table_of", "tables_kept_for"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
@@ -108,7 +108,7 @@ def build_table(
             runs.append(timer(counts))
             say(f"plan {index + 1}/{plans}: {runs[-1].share:.3f} of the dense network's time")
         key = timer.key(runs[0])
-    return _table(key, started, machine.now_s() - begin, space, runs, sized)
+    return _table(key, started, lambda: machine.now_s() - begin, space, runs, sized)
 
 
 def table_of(
@@ -154,15 +154,20 @@ def table_of(
     return found
 
 
-def kept_table(
+def tables_kept_for(
     spec: SubjectSpec, *, say: Say = lambda _: None, folder: Path | None = None, machine: Machine | None = None
-) -> tuple[Path, LatencyTable] | None:
-    """Return the newest stored table of a network for this backend and machine, of any plan space.
+) -> tuple[tuple[tuple[Path, LatencyTable], ...], str]:
+    """Return the stored tables of a network for this backend, its options and this machine, of any plan space.
 
     Parameters
     ----------
     spec, say, folder, machine
         As in `table_of`.
+
+    Returns
+    -------
+    (tuple of (Path, LatencyTable), str)
+        The tables, newest first, and what the newest of the others was measured for; empty if there are no others.
 
     Raises
     ------
@@ -170,15 +175,18 @@ def kept_table(
         The file is broken, or an input size was not given.
     """
     sha256 = content_sha256(spec.model)
-    candidates = [
-        (path, table)
-        for path, table in kept_tables(folder)
-        if (table.key.model_sha256, table.key.backend) == (sha256, spec.backend)
-    ]
+    candidates = [(path, table) for path, table in kept_tables(folder) if table.key.model_sha256 == sha256]
     if not candidates:
-        return None
+        return (), ""
     key = _key_here(spec, sha256, "", say, machine or ThisMachine())
-    return next((each for each in candidates if each[1].key.model_copy(update={"graph": ""}) == key), None)
+    found, other = [], ""
+    for path, table in candidates:
+        try:
+            table.require(key.model_copy(update={"graph": table.key.graph}), str(path))
+            found.append((path, table))
+        except NotComparableError as error:
+            other = other or str(error).removesuffix(": build it again")
+    return tuple(found), other
 
 
 def _key_here(spec: SubjectSpec, model_sha256: str, graph: str, say: Say, machine: Machine) -> TableKey:
@@ -226,16 +234,22 @@ def refine_table(
         say(f"plan {index + 1}/{_AROUND} around it: {near[-1].share:.3f} of the dense network's time")
     known = [Run.of(plan, dense_ns) for plan in table.plans if not plan.near]
     before = [Run.of(plan, dense_ns) for plan in table.plans if plan.near]
-    seconds = table.seconds + timer.now_s() - begin
     return _table(
-        table.key, table.started_utc, seconds, space, known, sized, near=[*before, *near], blocks=(table.block,)
+        table.key,
+        table.started_utc,
+        lambda: table.seconds + timer.now_s() - begin,
+        space,
+        known,
+        sized,
+        near=[*before, *near],
+        blocks=(table.block,),
     )
 
 
 def _table(
     key: TableKey,
     started_utc: str,
-    seconds: float,
+    spent_s: Callable[[], float],
     space: PlanSpace,
     runs: Sequence[Run],
     sized: Mapping[str, LayerSizes],
@@ -256,5 +270,5 @@ def _table(
         layers=fit.layers,
         held_out=held_out,
         plans=(*plans, *around),
-        seconds=seconds,
+        seconds=spent_s(),
     )

@@ -32,6 +32,7 @@ _FAR_OFF = 2.0
 """Multiple of the median residual beyond which a run is down-weighted."""
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +159,18 @@ def fitted(
     """
     names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
-    fitted = {name: _fit_layer(name, runs, sizes.get(name, LayerSizes()), block, off, weights) for name in names}
-    guesses = {name: _times(terms, runs, block) for name, terms in fitted.items()}
+    groups = dict.fromkeys(group for run in runs for group in run.counts)
+    counts = {group: np.array([run.counts.get(group, 0) for run in runs]) for group in groups}
+    fitted = {
+        name: _fit_layer(_times_of(name, runs), sizes.get(name, LayerSizes()), counts, block, off, weights)
+        for name in names
+    }
+    guesses = {name: _times(terms, counts, block, len(runs)) for name, terms in fitted.items()}
     base, scale = _to_whole(np.sum(list(guesses.values()), axis=0), runs, weights, dense_ns)
     total = sum(max(run.layers_ns.get(name, 0.0) for run in runs) for name in names) or 1.0
     layers = []
     for name, terms in fitted.items():
-        times = np.array([run.layers_ns.get(name, 0.0) for run in runs])
+        times = _times_of(name, runs)
         layers.append(
             LayerTime(
                 name=name,
@@ -191,32 +197,40 @@ def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: fl
     return float(max(base, -0.5 * scale * summed.min())), float(max(scale, 1e-6))
 
 
-def _least_squares(matrix: Floats, target: Floats) -> Floats:
+def _least_squares(matrix: Floats, target: Floats, _: Floats | None) -> Floats:
     solved: Floats = np.linalg.lstsq(matrix, target, rcond=None)[0].astype(np.float64)
     return solved
 
 
-def _robust(matrix: Floats, target: Floats, weights: Floats, solve: Callable[[Floats, Floats], Floats]) -> Floats:
+def _robust(
+    matrix: Floats, target: Floats, weights: Floats, solve: Callable[[Floats, Floats, Floats | None], Floats]
+) -> Floats:
     """Solve twice; outliers of the first solution, as on a busy machine, count less in the second."""
-    off = np.abs(matrix @ solve(matrix * weights[:, None], target * weights) - target)
+    first = solve(matrix * weights[:, None], target * weights, None)
+    off = np.abs(matrix @ first - target)
     weights = weights / np.maximum(1.0, off / max(_FAR_OFF * float(np.median(off)), 1e-9))
-    return solve(matrix * weights[:, None], target * weights)
+    return solve(matrix * weights[:, None], target * weights, first)
 
 
-def _times(terms: Sequence[Term], runs: Sequence[Run], block: int) -> Floats:
-    return np.array([sum(term(run.counts, block) for term in terms) for run in runs], float)
+def _times_of(name: str, runs: Sequence[Run]) -> Floats:
+    """Return the measured times of a layer."""
+    return np.array([run.layers_ns.get(name, 0.0) for run in runs])
+
+
+def _times(terms: Sequence[Term], counts: Mapping[str, Integers], block: int, n: int) -> Floats:
+    """Return the sums of terms at `n` plans, whose counts are given by group."""
+    return sum((term(counts, block) for term in terms), np.zeros(n))
 
 
 def _fit_layer(
-    name: str, runs: Sequence[Run], sizes: LayerSizes, block: int, off: int, weights: Floats
+    times: Floats, sizes: LayerSizes, counts: Mapping[str, Integers], block: int, off: int, weights: Floats
 ) -> tuple[Term, ...]:
     bundles = _bundles(sizes.axes, block, off)
     if sizes.block is not None:
-        there = [bool(run.counts[sizes.block.name]) for run in runs]
-        runs, weights = [run for run, kept in zip(runs, there, strict=True) if kept], weights[there]
+        there = counts[sizes.block.name] > 0
+        times, weights, counts = times[there], weights[there], {name: each[there] for name, each in counts.items()}
         bundles = [tuple(_in_block(term, sizes.block) for term in bundle) for bundle in bundles]
-    times = np.array([run.layers_ns.get(name, 0.0) for run in runs])
-    columns = np.stack([_times(bundle, runs, block) for bundle in bundles], axis=1)
+    columns = np.stack([_times(bundle, counts, block, len(times)) for bundle in bundles], axis=1)
     least = np.maximum(times, max(1.0, 0.05 * times.max()))
     coefficients = _robust(columns / least[:, None], times / least, weights, non_negative_least_squares)
     return tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -25,12 +25,10 @@ class Steps(Record):
         description="if not 0: no blocks where channels are a multiple of it, otherwise fractions of a block count too",
     )
 
-    def __call__(self, counts: Mapping[str, int], block: int) -> float:
-        """Return that number for these kept counts."""
+    def __call__(self, counts: Mapping[str, Any], block: int) -> Any:
+        """Return that number for these kept counts; an array of them for arrays of counts."""
         channels = self.width * counts[self.group]
-        if self.off:
-            return channels / block if channels % self.off else 0.0
-        return -(-channels // block)
+        return (channels % self.off != 0) * channels / block if self.off else -(-channels // block)
 
 
 class Term(Record):
@@ -39,11 +37,11 @@ class Term(Record):
     ns: NonNegativeFloat
     factors: tuple[Steps, ...] = Field((), max_length=2, description="groups, or a residual block (1 if present)")
 
-    def __call__(self, counts: Mapping[str, int], block: int) -> float:
-        """Return nanoseconds at these kept counts."""
-        value = self.ns
+    def __call__(self, counts: Mapping[str, Any], block: int) -> Any:
+        """Return nanoseconds at these kept counts; an array of them for arrays of counts, if there is a factor."""
+        value: Any = self.ns
         for factor in self.factors:
-            value *= factor(counts, block)
+            value = value * factor(counts, block)
         return value
 
 
@@ -57,7 +55,7 @@ class LayerTime(Record):
 
     def time_ns(self, counts: Mapping[str, int], block: int) -> float:
         """Return nanoseconds at these kept counts."""
-        return sum(term(counts, block) for term in self.terms)
+        return float(sum(term(counts, block) for term in self.terms))
 
 
 class MeasuredPlan(Record):

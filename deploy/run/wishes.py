@@ -100,8 +100,8 @@ class Wishes(BaseModel):
             return asked or None
         known = _speeds(document)
         if len(known) > 1 and not (asked and self.on):
-            if not (asked or self.on):
-                return None  # the threads are those of `bench`
+            if not (asked or self.on or any(speed.get("threads") is not None for speed in known)):
+                return None  # their threads are those of `bench`
             raise RecipeError("the recipe asks for several speeds: change them there, or give a speed with --on")
         if len(known) == 1:
             own = {"threads"} if self.threads is not None else set()

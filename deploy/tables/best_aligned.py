@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from benchmarks.tables.plan_space import GroupRange, PlanSpace
 from benchmarks.tables.table import LatencyTable
+from benchmarks.tables.timer import Say
 from deploy.tables.kept_share import kept_share_scores
 from deploy.tables.latency_model import latency_model
 from pruners.decide.budget import TimeLimit, time_budget
@@ -17,7 +18,12 @@ __all__ = ["best_aligned"]
 
 
 def best_aligned(
-    space: PlanSpace, table: LatencyTable, share: float, *, blocks: Collection[str] = ()
+    space: PlanSpace,
+    table: LatencyTable,
+    share: float,
+    *,
+    blocks: Collection[str] = (),
+    say: Say = lambda _: None,
 ) -> dict[str, int] | None:
     """Return the plan in full channel blocks that keeps the most units within a time.
 
@@ -31,11 +37,14 @@ def best_aligned(
         The time, as a share of the dense network's.
     blocks : collection of str
         Residual blocks that may be left out.
+    say : callable
+        Receives a line that says why there is none.
 
     Returns
     -------
     dict of str to int or None
-        Kept units of each group; for a residual block 1 if present, 0 if not. None if no such plan is as fast.
+        Kept units of each group; for a residual block 1 if present, 0 if not. None if no such plan is as fast, or the
+        solver found none in time.
     """
     model = latency_model(table)
     steps = model.block_units()
@@ -43,7 +52,8 @@ def best_aligned(
     budget = time_budget([TimeLimit(model, share * table.measured_dense_ns)])
     try:
         counts, gone, _ = exact_plan(choices, kept_share_scores(choices), budget, blocks=blocks)
-    except TargetError:
+    except TargetError as error:
+        say(f"there is no best aligned plan: {error}")
         return None
     return space.complete({**{name: count for name, count in counts.items() if count}, **dict.fromkeys(gone, 0)})
 

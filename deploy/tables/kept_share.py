@@ -12,10 +12,11 @@ __all__ = ["kept_share_scores"]
 def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
     """Return scores whose sum ranks plans as `benchmarks.tables.importance.importance_of` does.
 
-    The first units of a group count most.
+    The first units of a group count most. Groups that lose none by themselves have scores, too: with a residual block
+    all their units go.
     """
     whole = choices.whole
     return {
         name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
-        for name in choices.movable
+        for name in whole
     }

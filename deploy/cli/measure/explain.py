@@ -19,7 +19,7 @@ from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.block import KnownBlock, known_block
-from benchmarks.tables.build import kept_table
+from benchmarks.tables.build import tables_kept_for
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import Say
@@ -31,10 +31,13 @@ from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, saying_for
+from deploy.sources.boundary import missing
 from deploy.tables.kept_spaces import space_of_table
 from prune_deploy import how_to_install
 
 __all__ = ["explain"]
+
+_NONE_KEPT = "none are kept for this network on this machine"
 
 
 def explain(
@@ -95,11 +98,10 @@ def explain(
         counts = kept_counts(given_tables[0], dense_spec.model, pruned_spec.model, same)
         known: _Known | None = _Known(*given_tables, counts, str(table))
     else:
-        known = _kept(dense_spec, pruned_spec, same, notes, step)
-    if verify and known is None:
-        raise InputError(
-            "--verify measures aligned plans: give --plan-space and --table; none fit that are kept on this machine"
-        )
+        known, reason = _kept(dense_spec, pruned_spec, same, step)
+        if verify and known is None:
+            raise InputError(f"--verify measures aligned plans: give --plan-space and --table ({reason or _NONE_KEPT})")
+        notes += [f"no aligned plans are predicted: {reason}"] if reason else []
     plans = () if known is None else _plans(dense_spec, known, verify=verify, seed=seed, notes=notes, say=step)
     with machine_lock(f"deploy explain {pruned}", say=tell):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
@@ -139,34 +141,35 @@ class _Known(NamedTuple):
     where: str
 
 
-def _kept(
-    dense: SubjectSpec, pruned: SubjectSpec, same: Mapping[str, str], notes: list[str], say: Say
-) -> _Known | None:
-    """Return what is kept of the dense network on this machine; a note says if the pruned one does not fit it."""
-    if (kept := kept_table(dense, say=say)) is None or (space := space_of_table(kept[1], dense.model)) is None:
-        return None
-    path, table = kept
-    try:
-        counts = kept_counts(space, dense.model, pruned.model, same)
-    except (NotComparableError, RecordError, SettingError) as error:
-        notes.append(f"no aligned plans are predicted: {error}")
-        return None
-    say(f"the latency table kept of the dense network is used: {path}")
-    return _Known(space, table, counts, str(path))
+def _kept(dense: SubjectSpec, pruned: SubjectSpec, same: Mapping[str, str], say: Say) -> tuple[_Known | None, str]:
+    """Return what is kept for the dense network on this machine, or why what is kept does not fit."""
+    tables, reason = tables_kept_for(dense, say=say)
+    for path, table in tables:
+        if (space := space_of_table(table, dense.model)) is None:
+            reason = reason or f"the plan space of {path} is not kept"
+            continue
+        try:
+            counts = kept_counts(space, dense.model, pruned.model, same)
+        except (NotComparableError, RecordError, SettingError) as error:
+            reason = str(error)
+        else:
+            say(f"the latency table kept for the dense network is used: {path}")
+            return _Known(space, table, counts, str(path)), ""
+    return None, reason
 
 
 def _plans(
     dense: SubjectSpec, known: _Known, *, verify: bool, seed: int, notes: list[str], say: Say
 ) -> tuple[AlignedPlan, ...]:
-    """Predict the plans whose counts fill the blocks; a note says if the best is not known for want of the solver."""
+    """Predict the plans whose counts fill the blocks; a note says why the best one is not known, or does not exist."""
     best = None
-    try:
-        from deploy.tables.best_aligned import best_aligned
-    except ModuleNotFoundError as error:
-        notes.append(f"the best aligned plan is not known: {error.name} is not installed: {how_to_install('prune')}")
+    if absent := missing("scipy"):
+        notes.append(f"the best aligned plan is not known: {absent[0]} is not installed: {how_to_install('prune')}")
     else:
+        from deploy.tables.best_aligned import best_aligned
+
         gone = [block.name for block in known.space.blocks if not known.counts[block.name]]
-        best = partial(best_aligned, known.space, known.table, blocks=gone)
+        best = partial(best_aligned, known.space, known.table, blocks=gone, say=notes.append)
     return aligned_plans(
         dense,
         known.space,

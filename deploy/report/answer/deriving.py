@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.settings import NOT_A_VERDICT
@@ -55,7 +55,7 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
         for one in results.skipped
     )
     checked, doubts = _checked(results), doubts_of(results)
-    explain = _explain(rows, before, after, paths or {})
+    explain = _explain(results.comparisons, rows, before, after, paths or {})
     memory, memory_place = _memory(rows)
     return Answer(
         subject=_subject(results, before, after),
@@ -214,11 +214,32 @@ def _machine(results: Results) -> str:
 
 
 def _explain(
-    rows: tuple[BackendAnswer, ...], before: ModelRow | None, after: ModelRow, paths: Mapping[str, str]
+    pairs: Sequence[Comparison],
+    rows: Sequence[BackendAnswer],
+    before: ModelRow | None,
+    after: ModelRow,
+    paths: Mapping[str, str],
 ) -> str:
-    """Return the explaining command if FLOPs fell and a speed-up is certain to be below their promise."""
-    decided = [row for row in rows if row.verdict in ("faster", "equivalent", "slower") and row.speedup]
-    short = [row for row in decided if row.promised and row.promised > max(1, row.speedup.high if row.speedup else 1)]
+    """Return the explaining command if FLOPs fell and a speed-up is certain to be below their promise.
+
+    It has the options of the first comparison of which that is so. `rows` begins with those of `pairs`.
+    """
+    short = [
+        pair.candidate.subject
+        for pair, row in zip(pairs, rows, strict=False)
+        if row.verdict in ("faster", "equivalent", "slower")
+        and row.speedup
+        and row.promised
+        and row.promised > max(1, row.speedup.high)
+    ]
     if before is None or not short or not {before.label, after.label} <= paths.keys():
         return ""
-    return shlex.join(["deploy", "explain", paths[after.label], "--against", paths[before.label]])
+    subject = short[0]
+    options = ["--backend", subject.backend, "--threads", str(subject.threads)]
+    for option, value, default in (
+        ("--precision", subject.precision, "fp32"),
+        ("--device", subject.device, "cpu"),
+        ("--batch", subject.batch, 1),
+    ):
+        options += [] if value == default else [option, str(value)]
+    return shlex.join(["deploy", "explain", paths[after.label], "--against", paths[before.label], *options])

@@ -63,7 +63,7 @@ def draws(n: int, seed: int) -> tuple[Case, ...]:
     shares = round(100 * (_ASKED[1] - _ASKED[0])) + 1
     most = len(_NETWORKS) * len(_METHODS) * len(_BACKENDS) * shares
     if not 1 <= n <= most:
-        raise SourceError(f"there are 1 to {most} draws, got --draws {n}")
+        raise SourceError(f"--draws takes 1 to {most}, got {n}")
     rng = random.Random(seed)
     drawn: dict[str, Case] = {}
     while len(drawn) < n:

@@ -112,7 +112,7 @@ def append(row: GridRow, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[GridRow, ...]:
-    """Read the last row of each case; one with less than another, as it ended early, does not replace that.
+    """Read the last row of each case; one that ended earlier than another does not replace that, unless refused.
 
     Raises
     ------
@@ -127,6 +127,6 @@ def read(path: Path) -> tuple[GridRow, ...]:
         except ValidationError as error:
             raise ResultsError(f"{path}: line {number} is not a row of this study; delete it") from error
         before = rows.get(row.case.name)
-        if before is None or row.extent >= before.extent:
+        if before is None or row.refused or row.extent >= before.extent:
             rows[row.case.name] = row
     return tuple(rows.values())

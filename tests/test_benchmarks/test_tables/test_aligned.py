@@ -117,6 +117,10 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     assert [plan.counts for plan in same] == [plan.counts for plan in found]
     assert (chosen.rounded, chosen.counts) == ("best", {"a": 48, "b": 8})
     assert chosen.importance == ((48 / 64) ** 0.5 + (8 / 96) ** 0.5) / 2
+    *same, chosen = aligned_plans(
+        spec, space, table, {"a": 34, "b": 50}, verify=False, best=lambda _: {"a": 32, "b": 48}, **given
+    )
+    assert chosen == same[1].model_copy(update={"rounded": "best"})  # what the answer says of it is true of both
     # A plan that is aligned already is told once, and nothing is measured unasked.
     (only,) = aligned_plans(spec, space, table, {"a": 32, "b": 48}, verify=False, **given)
     assert only.measured_share is None

@@ -16,7 +16,7 @@ from benchmarks.records.file import load
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.block import known_block
-from benchmarks.tables.build import table_of
+from benchmarks.tables.build import table_of, tables_kept_for
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
 from benchmarks.tables.plan_space import PlanSpace, WholeLayer
 from benchmarks.tables.table import LatencyTable
@@ -67,6 +67,22 @@ def test_the_block_is_that_of_the_table_that_is_kept(ask, dense, new_world, tmp_
     table, _, _ = ask()
     assert known() == (table.block, "table", "")
     assert known(threads=2) == (4, "measured", "")
+
+
+def test_all_tables_that_fit_are_found_and_another_says_what_it_is_of(ask, dense, new_world, tmp_path):
+    def kept(**options):
+        spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions(**options))
+        return tables_kept_for(spec, folder=tmp_path / "tables", machine=new_world())
+
+    assert kept() == ((), "")
+    ask()
+    ask(plans=21)
+    tables, other = kept()
+    assert [len(table.plans) for _, table in tables] == [21, 20]
+    assert other == ""
+    tables, other = kept(threads=2)
+    assert tables == ()
+    assert other.endswith("was measured for threads 1, not 2")
 
 
 def test_sizes_that_only_the_given_inputs_tell_find_the_table(dense, space, new_runtime, new_world, tmp_path):

@@ -171,12 +171,13 @@ def test_times_are_summed_up_by_weighted_layer(dense, space):
     assert anchor_times(infos, anchors) == {"first": 11, "depthwise": 1100, "second": 10_000, "fc": 1_100_000}
 
 
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(6, 40))
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(6, 40), st.booleans())
 @settings(max_examples=50)
-def test_least_squares_without_negative_coefficients(seed, n, rows):
+def test_least_squares_without_negative_coefficients(seed, n, rows, started):
     rng = np.random.default_rng(seed)
     matrix, target = rng.random((rows, n)), rng.standard_normal(rows)
-    x = non_negative_least_squares(matrix, target)
+    start = np.maximum(rng.standard_normal(n), 0) if started else None
+    x = non_negative_least_squares(matrix, target, start)
     assert (x >= 0).all()
     # The conditions of Karush, Kuhn and Tucker: no slope where a coefficient is free, none downhill where it is 0.
     slope = matrix.T @ (matrix @ x - target)

@@ -194,7 +194,13 @@ def test_a_run_that_got_slower_is_an_answer(results):
 def test_less_than_promised_names_the_command_that_explains_it(results):
     found = on_ort(results)
     paths = {"dense": "a b.onnx", "pruned": "pruned.onnx"}
-    assert answer_of(found, paths=paths).explain == "deploy explain pruned.onnx --against 'a b.onnx'"
+    threads = found.comparisons[0].candidate.subject.threads
+    command = f"deploy explain pruned.onnx --against 'a b.onnx' --backend ort --threads {threads}"
+    assert answer_of(found, paths=paths).explain == command
+    pair = found.comparisons[0]
+    subject = pair.candidate.subject.model_copy(update={"precision": "fp16", "device": "cuda", "batch": 8})
+    other = on_ort(results, candidate={"subject": subject})
+    assert answer_of(other, paths=paths).explain == f"{command} --precision fp16 --device cuda --batch 8"
     assert answer_of(found).explain == ""
     rose = found.comparisons[0].baseline_cost.model_copy(update={"macs": 1})
     assert answer_of(on_ort(results, baseline_cost=rose), paths=paths).explain == ""

@@ -127,13 +127,19 @@ def test_one_speed_may_be_written_as_a_list_and_keys_may_be_null():
 def test_of_several_speeds_none_is_changed_by_guess():
     several = {**RECIPE, "prune": {"target": [{"speed_up": 2, "on": "ort"}, ON_OPENVINO]}}
     also = {**RECIPE, "prune": {"target": {"speed_up": 2, "on": "ort"}, "also": [ON_OPENVINO]}}
-    for wishes, recipe in (({"speed_up": 3}, several), ({"on": ("openvino",)}, several), ({"speed_up": 3}, also)):
+    for wishes, recipe in (
+        ({"speed_up": 3}, several),
+        ({"on": ("openvino",)}, several),
+        ({"speed_up": 3}, also),
+        ({"threads": 4}, several),
+    ):
         with pytest.raises(RecipeError, match="several speeds: change them there, or give a speed with --on"):
             Wishes(**wishes).over(recipe)
     assert Wishes(speed_up=3, on=("ort",)).over(several)["prune"]["target"] == {"speed_up": 3, "on": "ort"}
     assert Wishes(flops=0.5).over(several)["prune"]["target"] == {"flops": 0.5}
     assert Wishes(flops=0.5).over(also)["prune"] == {"target": {"flops": 0.5}, "also": []}
-    assert Wishes(threads=2).over(several)["prune"] == several["prune"]
+    same = {**RECIPE, "prune": {"target": [{"speed_up": 2, "on": "ort"}, {"speed_up": 1.5, "on": "openvino"}]}}
+    assert Wishes(threads=2).over(same)["prune"] == same["prune"]
 
 
 def test_another_method_takes_no_settings_over():

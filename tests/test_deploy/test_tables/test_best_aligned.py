@@ -44,7 +44,22 @@ def test_it_keeps_as_much_as_any_plan_as_fast(table_for, share):
 
 
 def test_a_time_out_of_reach_has_no_plan(table_for):
-    assert best_aligned(SPACE, table_for(SPACE), 0.1) is None
+    said = []
+    assert best_aligned(SPACE, table_for(SPACE), 0.1, say=said.append) is None
+    assert said[0].startswith(
+        "there is no best aligned plan: 10.00x the speed on ort was asked for, but between 1x and"
+    )
+
+
+def test_a_block_with_a_group_too_narrow_to_lose_units_is_worth_them(table_for):
+    """Both plans are as fast as asked: leaving the block out buys nothing."""
+    block = BlockPlace(name="skip", groups=("b",), nodes=(0,), replaced="y", by="x")
+    narrow = (GROUPS[0], GroupRange(name="b", n_units=2))
+    space = SPACE.model_copy(update={"groups": narrow, "blocks": (block,)})
+    cheap = LayerTime(name="inside", share=1, error=0, terms=(Term(ns=1.0, factors=(Steps(group="skip", width=1),)),))
+    wide = LayerTime(name="wide", share=1, error=0, terms=(Term(ns=100.0, factors=(Steps(group="a", width=1),)),))
+    made = table_for(space.model_copy(update={"blocks": ()}), blocks={"skip": ("b",)}, layers=(cheap, wide))
+    assert best_aligned(space, made, 0.8, blocks=("skip",)) == {"a": 12, "b": 2, "skip": 1}
 
 
 def test_a_residual_block_goes_only_where_it_may(table_for):

@@ -168,7 +168,7 @@ def test_a_block_with_a_layer_from_its_input_to_its_sum_stays(tmp_path):
     sizes = layer_sizes(onnx.load(path).graph, space)
     rng, runs = random.Random(0), []
     for _ in range(20):
-        counts = space.complete(draw(space, rng, block=1, least=0.3, most=1.0, absent=0.3))
+        counts = space.complete(draw(space, sizes, rng, block=1, least=0.3, most=1.0, absent=0.3))
         runs.append(Run(counts=counts, layers_ns=dict.fromkeys(sizes, 1000.0), share=1.0, dense_ns=9000.0))
     fit, *_ = best_fit(runs, sizes, blocks=(4,))
     assert {layer.name for layer in fit.layers} == set(sizes)

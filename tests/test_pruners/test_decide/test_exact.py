@@ -172,6 +172,24 @@ def test_every_decision_meets_several_times(decision):
         decide(decision, choices, scores, time_budget([limits[0], TimeLimit(second, 0.05 * second.time_ns())]))
 
 
+@pytest.mark.parametrize("decision", ["exact", "greedy"])
+def test_a_speed_out_of_reach_names_the_layers_that_stay_whole(decision):
+    model = model_of(np.random.default_rng(0), dict.fromkeys(NAMES, 4))
+    limit = TimeLimit(model, 0.05 * model.time_ns())
+    budget = time_budget([limit], {"head": "its channels are an output of the network"})
+    scores = dict.fromkeys(NAMES, (1.0, 2.0, 3.0, 4.0))
+    choices = Choices(dict.fromkeys(NAMES, (1, 2, 3, 4)))
+    whole = r"; these layers stay whole: 'head' \(its channels are an output of the network\)$"
+    with pytest.raises(
+        TargetError, match=r"20\.00x the speed .* but between 1x and .* can be reached, the latter .*" + whole
+    ):
+        decide(decision, choices, scores, budget)
+    with pytest.raises(
+        TargetError, match=r"but with every group at its .* is predicted to be no faster than .*" + whole
+    ):
+        decide(decision, Choices(dict.fromkeys(NAMES, (4,))), scores, budget)
+
+
 def test_targets_that_are_met_together_have_a_table_each():
     x, y = (model_of(np.random.default_rng(seed), dict.fromkeys(NAMES, 4)) for seed in range(2))
     both = Target(speed_up=2.0, table=x, also=(Target(speed_up=1.5, table=y),))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -239,7 +238,7 @@ def test_a_plan_space_of_another_network_is_refused_before_anything_is_measured(
 
 @pytest.fixture
 def kept(dense, monkeypatch):
-    """Let a latency table and a plan space be kept of the dense network; return what aligned plans are asked of."""
+    """Let a latency table and a plan space be kept for the dense network; return what aligned plans are asked of."""
     space, asked = space_of(dense, (64, 128, 128)), []
     last = WholeLayer(node=4, reason="its channels are an output of the network")
     space = space.model_copy(update={"whole_layers": (last,)})
@@ -249,23 +248,31 @@ def kept(dense, monkeypatch):
         asked.append((*known, where, best))
         return (AlignedPlan(rounded="not", counts=known[2], importance=0.9, macs_share=0.5, predicted_share=0.6),)
 
-    monkeypatch.setattr("deploy.cli.measure.explain.kept_table", lambda spec, say: (Path("kept.json"), table))
+    other = SimpleNamespace(block=8)  # of a plan space that is not kept
+    tables = ((Path("newer.json"), other), (Path("kept.json"), table))
+    monkeypatch.setattr("deploy.cli.measure.explain.tables_kept_for", lambda spec, say: (tables, ""))
     monkeypatch.setattr("deploy.cli.measure.explain.space_of_table", lambda of, model: space if of is table else None)
     monkeypatch.setattr("deploy.cli.measure.explain.aligned_plans", plans)
     return space, table, asked
 
 
-def test_what_is_kept_of_the_dense_network_is_used(simulated, explain, dense, tmp_path, kept):
-    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 128))
+def test_what_is_kept_for_the_dense_network_is_used(simulated, explain, dense, tmp_path, kept):
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 128, 128))
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err
-    assert "the latency table kept of the dense network is used: kept.json" in err
+    assert "the latency table kept for the dense network is used: kept.json" in err
     found = Explanation.model_validate_json(out)
-    assert found.plans[0].counts == {"conv0": 45, "conv1": 91, "conv2": 128}
+    assert found.plans[0].counts == {"conv0": 45, "conv1": 128, "conv2": 128}
     assert (found.block, found.block_from) == (16, "table")
     ((space, table, counts, where, best),) = kept[2]
     assert (space, table, counts, where) == (*kept[:2], found.plans[0].counts, "kept.json")
     assert best is not None
+    (last,) = [layer for layer in found.layers if layer.name == "conv2"]
+    assert last.why[-1] == (
+        "the plan keeps all of conv2, which 2 layers make or read; "
+        "the plan keeps all of conv1, which 2 layers make or read; "
+        "its own channels cannot be pruned: its channels are an output of the network"
+    )
 
 
 def test_a_network_that_does_not_fit_what_is_kept_is_explained_without_plans(simulated, explain, dense, tmp_path, kept):
@@ -273,24 +280,27 @@ def test_a_network_that_does_not_fit_what_is_kept_is_explained_without_plans(sim
     assert code == 0, err
     found = Explanation.model_validate_json(out)
     assert not found.plans
-    assert any(note.startswith("no aligned plans are predicted: ") for note in found.notes)
+    (note,) = found.notes
+    assert note.startswith("no aligned plans are predicted: ")
+    assert note.endswith("it has 3 layers with weights, not 4")
     assert not kept[2]
     code, out, err = explain(tmp_path / "pruned.onnx", "--against", dense, "--threads", 1, "--verify")
     assert (code, out) == (2, "")
-    assert "give --plan-space and --table; none fit that are kept on this machine" in err
+    assert "give --plan-space and --table (" in err
+    assert "it has 3 layers with weights, not 4)" in err
 
 
 def test_without_the_solver_a_note_says_that_the_best_plan_is_not_known(
     simulated, explain, dense, tmp_path, kept, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, "deploy.tables.best_aligned", None)
+    monkeypatch.setattr("deploy.cli.measure.explain.missing", lambda *names: names)
     pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 128))
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err
     ((*_, best),) = kept[2]
     assert best is None
     (note,) = [note for note in Explanation.model_validate_json(out).notes if "best aligned plan" in note]
-    assert "is not installed: pip install" in note
+    assert "scipy is not installed: pip install" in note
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def test_draws_are_the_same_for_a_seed_and_of_many_kinds():
 
 @pytest.mark.parametrize("n", [-1, 0, 10**6])
 def test_more_draws_than_there_are_or_none_are_refused(n):
-    with pytest.raises(SourceError, match=rf"there are 1 to 9240 draws, got --draws {n}"):
+    with pytest.raises(SourceError, match=f"--draws takes 1 to 9240, got {n}"):
         draws.draws(n, 0)
 
 

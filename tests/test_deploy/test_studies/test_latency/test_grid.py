@@ -83,6 +83,10 @@ def test_the_last_line_of_a_case_counts_and_another_file_is_refused(tmp_path):
     assert read(path)[0] == compared
     append(compared.model_copy(update={"exported": 0.49}), path)
     assert read(path)[0].exported == 0.49
+    refused = GridRow(case=case(), reason="the speed was refused", refused=True)
+    append(refused, path)
+    append(GridRow(case=case(), reason="it died"), path)
+    assert read(path)[0] == refused
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(ResultsError, match="line 1 is not a row of this study"):
         read(path)
