@@ -27,7 +27,10 @@ class AlignedPlan(Record):
         None, description="mean over the groups of the square root of the share of units kept; None in older files"
     )
     macs_share: float | None = Field(description="share of the dense MACs; None: not known")
-    predicted_share: PositiveFloat = Field(description="share of the dense time, by the latency table")
+    predicted_share: float = Field(
+        description="share of the dense time, by the latency table; may be negative for a plan much narrower than the "
+        "measured ones"
+    )
     measured_share: PositiveFloat | None = Field(
         None, description="share of the dense time, measured alternately with it"
     )

@@ -21,7 +21,7 @@ from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.draws import aligned, block_units
-from benchmarks.tables.fit import layer_sizes
+from benchmarks.tables.fit import LayerSizes, layer_sizes
 from benchmarks.tables.importance import importance_of
 from benchmarks.tables.narrow import require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
@@ -132,7 +132,7 @@ def aligned_plans(
     *,
     where: str,
     verify: bool,
-    best: Callable[[float], Mapping[str, int] | None] | None = None,
+    best: Callable[[float, Mapping[str, int]], Mapping[str, int] | None] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     processes: Processes = session_process,
@@ -155,8 +155,8 @@ def aligned_plans(
     verify : bool
         Whether each plan is also measured, in turn with the dense network.
     best : callable, optional
-        Decides the plan that keeps the most in a share of the dense network's time: that which the MACs promise.
-        Returns None if there is none.
+        Decides the plan that keeps the most within a share of the dense network's time, that which the MACs promise:
+        ``best(share, steps)``, with `steps` the units of each group that fill a block. Returns None if there is none.
     seed : int
         Seed of the inputs.
     progress : callable, optional
@@ -196,7 +196,8 @@ def aligned_plans(
 
         def add(rounded: Rounding, plan: Mapping[str, int]) -> None:
             if same := [each for each in found if each.counts == plan]:
-                found.extend([same[0].model_copy(update={"rounded": rounded})] if rounded == "best" else [])
+                if rounded == "best":
+                    found.append(same[0].model_copy(update={"rounded": rounded}))
                 return
             if verify:
                 say(f"measure the plan in turn with the dense network: {_DESCRIBED[rounded]}")
@@ -212,19 +213,22 @@ def aligned_plans(
             )
 
         add("not", counts)
-        for rounded, plan in _rounded(spec, space, counts, table.block).items():
+        layers = layer_sizes(modelfile.read(spec.model).proto.graph, space)
+        steps = block_units(space, layers, table.block)
+        for rounded, plan in _rounded(space, layers, counts, table.block).items():
             add(rounded, plan)
         promised = found[0].macs_share
-        if best is not None and promised is not None and (decided := best(promised)) is not None:
-            add("best", decided)
+        if best is not None and promised is not None:
+            say("decide the best plan in full blocks")
+            if (decided := best(promised, steps)) is not None:
+                add("best", decided)
     return tuple(found)
 
 
 def _rounded(
-    spec: SubjectSpec, space: PlanSpace, counts: Mapping[str, int], block: int
+    space: PlanSpace, layers: Mapping[str, LayerSizes], counts: Mapping[str, int], block: int
 ) -> dict[Rounding, dict[str, int]]:
     """Return the counts rounded to full blocks, at most all units; residual blocks stay as they are."""
-    layers = layer_sizes(modelfile.read(spec.model).proto.graph, space)
     shares = {group.name: counts[group.name] / group.n_units for group in space.groups}
     steps = block_units(space, layers, block)
     up = {

@@ -27,7 +27,7 @@ from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
 from benchmarks.tables.timer import Say, plan_timer
 
-__all__ = ["BlockSource", "KnownBlock", "find_block", "known_block"]
+__all__ = ["BlockSource", "KnownBlock", "find_block", "known_block", "measured_block"]
 
 BlockSource: TypeAlias = Literal["table", "measured", "unknown"]
 
@@ -84,6 +84,26 @@ def known_block(
         path, table = kept[0]
         say(f"the channels that {spec.backend} computes together are those of {path}")
         return KnownBlock(table.block, "table")
+    return measured_block(spec, seed=seed, say=say, processes=processes, machine=machine)
+
+
+def measured_block(
+    spec: SubjectSpec,
+    *,
+    seed: int = 0,
+    say: Say = lambda _: None,
+    processes: Processes = session_process,
+    machine: Machine | None = None,
+) -> KnownBlock:
+    """Return the block size that a small network shows, or why it shows none.
+
+    Parameters
+    ----------
+    spec, seed, processes, machine
+        As in `find_block`.
+    say : callable
+        Receives one short line.
+    """
     try:
         size = find_block(spec, seed=seed, progress=say, processes=processes, machine=machine)
     except (SettingError, WorkerError) as error:

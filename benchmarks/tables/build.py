@@ -167,7 +167,8 @@ def tables_kept_for(
     Returns
     -------
     (tuple of (Path, LatencyTable), str)
-        The tables, newest first, and what the newest of the others was measured for; empty if there are no others.
+        The tables, newest first, and what another was measured for, if possible one of this backend; empty if there
+        are no others.
 
     Raises
     ------
@@ -176,6 +177,7 @@ def tables_kept_for(
     """
     sha256 = content_sha256(spec.model)
     candidates = [(path, table) for path, table in kept_tables(folder) if table.key.model_sha256 == sha256]
+    candidates.sort(key=lambda each: each[1].key.backend != spec.backend)
     if not candidates:
         return (), ""
     key = _key_here(spec, sha256, "", say, machine or ThisMachine())

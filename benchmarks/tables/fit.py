@@ -159,8 +159,9 @@ def fitted(
     """
     names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
-    groups = dict.fromkeys(group for run in runs for group in run.counts)
-    counts = {group: np.array([run.counts.get(group, 0) for run in runs]) for group in groups}
+    # Groups that go only with a residual block are named by the plans without it alone; no size has them.
+    named = [group for group in runs[0].counts if all(group in run.counts for run in runs)]
+    counts = {group: np.array([run.counts[group] for run in runs]) for group in named}
     fitted = {
         name: _fit_layer(_times_of(name, runs), sizes.get(name, LayerSizes()), counts, block, off, weights)
         for name in names

@@ -108,7 +108,7 @@ class PlanSpace(Filed):
     version: Literal[1] = 1
     model_sha256: str = Field(description="hash over the dense ONNX file and its external data")
     graph: str = Field(description="fingerprint of the traced network whose groups are named")
-    groups: tuple[GroupRange, ...]
+    groups: tuple[GroupRange, ...] = Field(min_length=1)
     places: tuple[Place, ...]
     blocks: tuple[BlockPlace, ...] = Field((), description="residual blocks whose absence is to be measured")
     whole_layers: tuple[WholeLayer, ...] = Field((), description="layers whose own channels no plan removes, and why")

@@ -67,7 +67,7 @@ class MeasuredPlan(Record):
     )
     dense_ns: PositiveFloat = Field(description="fastest call of the dense network, measured alternately with it")
     layers_ns: dict[str, NonNegativeFloat] = Field(description="time of each profiled layer")
-    predicted_ns: PositiveFloat = Field(description="predicted by a table made without this plan; if `near`, with it")
+    predicted_ns: float = Field(description="predicted by a table made without this plan; if `near`, with it")
     near: bool = Field(False, description="drawn around a plan chosen with the table, to refine the table there")
 
 

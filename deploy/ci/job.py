@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +26,7 @@ from deploy.ci.check_report import CheckRow
 from deploy.ci.finding import Asked, Finding, not_judged
 from deploy.ci.judging import judge_answers, judge_cost, outcome_of, wrong_answers
 from deploy.ci.measuring import ALONE, FROM_ANY, RELATIVE, AloneTask, PairTask, Terms
+from deploy.report.answer.explain_command import explain_command
 from deploy.results.bench_grid import Grid, label_models, reference_of
 from deploy.results.gather import results_of_bench
 from deploy.results.results import Results
@@ -184,8 +184,16 @@ class Job:
             baseline = self._from_here(baseline)
         elif (parts := baseline.removeprefix(GIT).partition(":"))[2]:
             baseline = f"{GIT}{parts[0]}:{self._from_here(parts[2])}"
-        command = ["deploy", "explain", self._from_here(self.model.model), "--against", baseline]
-        return shlex.join([*command, "--backend", spec.backend, "--threads", str(spec.options.threads)])
+        return explain_command(
+            self._from_here(self.model.model),
+            baseline,
+            backend=spec.backend,
+            threads=spec.options.threads,
+            precision=spec.options.precision,
+            device=spec.options.device,
+            batch=spec.batch,
+            shapes=spec.shapes,
+        )
 
     def _from_here(self, path: str) -> str:
         return os.path.relpath(self.folder / path)

@@ -101,6 +101,7 @@ def measure_tables(
         call,
         folder,
         seed=recipe.seed,
+        opset=recipe.export.opset,
         dynamic_batch=recipe.export.dynamic_batch,
         blocks=create(recipe.prune.method, **recipe.prune.settings).removes_blocks,
         say=say,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from benchmarks.tables.plan_space import GroupRange, PlanSpace
 from benchmarks.tables.table import LatencyTable
@@ -21,6 +21,7 @@ def best_aligned(
     space: PlanSpace,
     table: LatencyTable,
     share: float,
+    steps: Mapping[str, int],
     *,
     blocks: Collection[str] = (),
     say: Say = lambda _: None,
@@ -34,7 +35,9 @@ def best_aligned(
     table : LatencyTable
         Predicts the time.
     share : float
-        The time, as a share of the dense network's.
+        The time, as a share of the dense network's measured one.
+    steps : Mapping of str to int
+        For each group, how many units fill a block.
     blocks : collection of str
         Residual blocks that may be left out.
     say : callable
@@ -46,10 +49,16 @@ def best_aligned(
         Kept units of each group; for a residual block 1 if present, 0 if not. None if no such plan is as fast, or the
         solver found none in time.
     """
-    model = latency_model(table)
-    steps = model.block_units()
+    model, dense_ns = latency_model(table), table.measured_dense_ns
     choices = Choices({group.name: _full(group, steps[group.name]) for group in space.groups})
-    budget = time_budget([TimeLimit(model, share * table.measured_dense_ns)])
+    least = model.time_ns({**choices.floor, **model.without(blocks)}) / dense_ns
+    if least > share:
+        say(
+            f"there is no best aligned plan: the MACs promised {share:.3f} of the dense time, and the smallest plan "
+            f"that fills the blocks of {table.block} channels is predicted to take {least:.3f}"
+        )
+        return None
+    budget = time_budget([TimeLimit(model, share * dense_ns, dense_ns)])
     try:
         counts, gone, _ = exact_plan(choices, kept_share_scores(choices), budget, blocks=blocks)
     except TargetError as error:

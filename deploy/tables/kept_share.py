@@ -12,8 +12,8 @@ __all__ = ["kept_share_scores"]
 def kept_share_scores(choices: Choices) -> dict[str, list[float]]:
     """Return scores whose sum ranks plans as `benchmarks.tables.importance.importance_of` does.
 
-    The first units of a group count most. Groups that lose none by themselves have scores, too: with a residual block
-    all their units go.
+    The first units of a group count most. Groups that can lose no single unit have scores, too, as all their units go
+    with a residual block.
     """
     whole = choices.whole
     return {

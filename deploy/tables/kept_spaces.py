@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from benchmarks.errors import RecordError
 from benchmarks.machine.state import state_folder
@@ -58,7 +59,7 @@ def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None =
 
 
 def space_of_table(table: LatencyTable, dense: Path, *, folder: Path | None = None) -> PlanSpace | None:
-    """Return the kept plan space that a table of a file was built with, if any.
+    """Return the newest kept plan space with the groups and blocks of a file's table, if any.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ def space_of_table(table: LatencyTable, dense: Path, *, folder: Path | None = No
     folder : Path, optional
         Default: `spaces_folder`.
     """
-    for path in sorted((folder or spaces_folder()).glob(f"{_structure(dense)}-*.json")):
+    paths = (folder or spaces_folder()).glob(f"{_structure(dense)}-*.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             space = PlanSpace.load(path)
         except RecordError:
@@ -106,9 +108,13 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
 
 def _structure(dense: Path) -> str:
     """Return a hash of an ONNX file without the values of its weights."""
-    model = onnx.load(dense)
+    model = onnx.load(dense, load_external_data=False)
     for tensor in model.graph.initializer:
-        if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+        if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            if uses_external_data(tensor):
+                load_external_data_for_tensor(tensor, str(dense.resolve().parent))
+                tensor.ClearField("external_data")
+        else:
             shaped = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(shaped)
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()[:32]

@@ -28,6 +28,7 @@ from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, 
 from benchmarks.tables.timer import Say
 from deploy.errors import ExportError
 from deploy.exporting.export import export_onnx
+from deploy.exporting.export_info import DEFAULT_OPSET
 from deploy.exporting.onnx_check import opset_of
 from deploy.files.atomic import output_errors
 from deploy.tables.kept_spaces import find_space, keep_space
@@ -189,6 +190,7 @@ def write_plan_space(
     folder: Path,
     *,
     seed: int = 0,
+    opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = True,
     blocks: bool = False,
     say: Say = lambda _: None,
@@ -207,7 +209,7 @@ def write_plan_space(
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     dense = folder / DENSE
-    export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch)
+    export_onnx(model, example_inputs, dense, opset=opset, dynamic_batch=dynamic_batch)
     if (space := find_space(dense, graph, blocks=blocks)) is not None:
         say("the plan space of a network of the same structure is used")
     else:

@@ -379,7 +379,14 @@ def test_answers_that_are_not_finite_are_compared_as_such(save_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "backend", ["ort", "openvino", "torch", pytest.param("torch-compile", marks=pytest.mark.slow), "trt", "null"]
+    "backend",
+    [
+        "ort",
+        "openvino",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("torch", "torch-compile")),
+        "trt",
+        "null",
+    ],
 )
 def test_text_works_on_ort_and_is_refused_in_one_line_elsewhere(save_model, tmp_path, backend):
     path = identity_model(save_model, tmp_path / "m.onnx", ODD_INPUTS["text"], ((2, 3), FLOAT))

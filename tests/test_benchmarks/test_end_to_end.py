@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 QUICK = Settings(trials=2, rounds=3, budget_s=60, block_ns=1_000_000, warm_up=WarmUpLimits(min_ns=0, max_ns=50_000_000))
 
 
-@pytest.mark.parametrize("backend", ["ort", "openvino", "torch", "null"])
+@pytest.mark.parametrize("backend", ["ort", "openvino", pytest.param("torch", marks=pytest.mark.slow), "null"])
 def test_a_model_is_measured(conv_model, backend):
     state = registry.probe(backend)
     if not state.ok:

@@ -20,6 +20,7 @@ from pruners.verify import verify
 pytestmark = pytest.mark.long
 
 LARGE = {
+    "cifar:mobilenetv1",
     "cifar:densenet40",
     "cifar:preresnet164",
     "cifar:resnet110",

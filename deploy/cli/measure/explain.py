@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -18,7 +18,7 @@ from benchmarks.machine.lock import machine_lock
 from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
-from benchmarks.tables.block import KnownBlock, known_block
+from benchmarks.tables.block import KnownBlock, measured_block
 from benchmarks.tables.build import tables_kept_for
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
@@ -94,19 +94,23 @@ def explain(
     same = same_nodes(pruned_spec, dense_spec)  # fails on a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     step = saying_for(backend, tell)
+    kept: Sequence[tuple[Path, LatencyTable]] = ()
     if given_tables is not None:
         counts = kept_counts(given_tables[0], dense_spec.model, pruned_spec.model, same)
         known: _Known | None = _Known(*given_tables, counts, str(table))
     else:
-        known, reason = _kept(dense_spec, pruned_spec, same, step)
+        kept, other = tables_kept_for(dense_spec, say=step)
+        known, reason = _fitting(kept, dense_spec, pruned_spec, same, step)
+        if known is None and (reason := reason or other):
+            notes.append(f"no aligned plans are predicted: {reason}")
         if verify and known is None:
             raise InputError(f"--verify measures aligned plans: give --plan-space and --table ({reason or _NONE_KEPT})")
-        notes += [f"no aligned plans are predicted: {reason}"] if reason else []
     plans = () if known is None else _plans(dense_spec, known, verify=verify, seed=seed, notes=notes, say=step)
     with machine_lock(f"deploy explain {pruned}", say=tell):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
         overhead_ns = _layer_overhead(dense_spec, notes)
-    block = known_block(dense_spec, seed=seed, say=step) if known is None else KnownBlock(known.table.block, "table")
+    tables = [table for _, table in kept] if known is None else [known.table]
+    block = KnownBlock(tables[0].block, "table") if tables else measured_block(dense_spec, seed=seed, say=step)
     if block.why:
         notes.append(f"the number of channels computed together is not known: {block.why}")
     found = explained(
@@ -141,21 +145,27 @@ class _Known(NamedTuple):
     where: str
 
 
-def _kept(dense: SubjectSpec, pruned: SubjectSpec, same: Mapping[str, str], say: Say) -> tuple[_Known | None, str]:
-    """Return what is kept for the dense network on this machine, or why what is kept does not fit."""
-    tables, reason = tables_kept_for(dense, say=say)
+def _fitting(
+    tables: Sequence[tuple[Path, LatencyTable]],
+    dense: SubjectSpec,
+    pruned: SubjectSpec,
+    same: Mapping[str, str],
+    say: Say,
+) -> tuple[_Known | None, str]:
+    """Return the newest of the kept tables whose plan space is kept and has both networks, or why there is none."""
+    absent = misfit = ""
     for path, table in tables:
         if (space := space_of_table(table, dense.model)) is None:
-            reason = reason or f"the plan space of {path} is not kept"
+            absent = absent or f"the plan space of {path} is not kept"
             continue
         try:
             counts = kept_counts(space, dense.model, pruned.model, same)
         except (NotComparableError, RecordError, SettingError) as error:
-            reason = str(error)
+            misfit = misfit or str(error)
         else:
             say(f"the latency table kept for the dense network is used: {path}")
             return _Known(space, table, counts, str(path)), ""
-    return None, reason
+    return None, misfit or absent
 
 
 def _plans(
@@ -170,7 +180,7 @@ def _plans(
 
         gone = [block.name for block in known.space.blocks if not known.counts[block.name]]
         best = partial(best_aligned, known.space, known.table, blocks=gone, say=notes.append)
-    return aligned_plans(
+    plans = aligned_plans(
         dense,
         known.space,
         known.table,
@@ -181,6 +191,9 @@ def _plans(
         seed=seed,
         progress=say,
     )
+    if best is not None and plans[0].macs_share is None:
+        notes.append("the best aligned plan is not known: nor are all MACs, which promise the time that it may take")
+    return plans
 
 
 def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:

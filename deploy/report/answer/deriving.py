@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
@@ -13,6 +12,7 @@ from deploy.exit_codes import code_of
 from deploy.files.advice import fitting
 from deploy.report.answer.doubts import doubts_of, noise_of, whose
 from deploy.report.answer.ending import ending_of
+from deploy.report.answer.explain_command import explain_command
 from deploy.report.answer.records import (
     AllowedDrop,
     Answer,
@@ -222,24 +222,25 @@ def _explain(
 ) -> str:
     """Return the explaining command if FLOPs fell and a speed-up is certain to be below their promise.
 
-    It has the options of the first comparison of which that is so. `rows` begins with those of `pairs`.
+    It is for the first such comparison on a backend that can be profiled by layer. `rows` begins with those of `pairs`.
     """
-    short = [
-        pair.candidate.subject
-        for pair, row in zip(pairs, rows, strict=False)
-        if row.verdict in ("faster", "equivalent", "slower")
-        and row.speedup
-        and row.promised
-        and row.promised > max(1, row.speedup.high)
-    ]
-    if before is None or not short or not {before.label, after.label} <= paths.keys():
+    if before is None or not {before.label, after.label} <= paths.keys():
         return ""
-    subject = short[0]
-    options = ["--backend", subject.backend, "--threads", str(subject.threads)]
-    for option, value, default in (
-        ("--precision", subject.precision, "fp32"),
-        ("--device", subject.device, "cpu"),
-        ("--batch", subject.batch, 1),
-    ):
-        options += [] if value == default else [option, str(value)]
-    return shlex.join(["deploy", "explain", paths[after.label], "--against", paths[before.label], *options])
+    for pair, row in zip(pairs, rows, strict=False):
+        if row.verdict not in ("faster", "equivalent", "slower") or not row.speedup or not row.promised:
+            continue
+        subject = pair.candidate.subject
+        if row.promised > max(1, row.speedup.high) and (
+            command := explain_command(
+                paths[after.label],
+                paths[before.label],
+                backend=subject.backend,
+                threads=subject.threads,
+                precision=subject.precision,
+                device=subject.device,
+                batch=None if subject.batch == 1 else subject.batch,
+                shapes=subject.shapes,
+            )
+        ):
+            return command
+    return ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.records.measurement import Measurement
 from benchmarks.settings import NOT_A_VERDICT
+from deploy.report.answer.explain_command import shape_options
 from deploy.results.results import Results
 
 __all__ = ["layers_commands", "repeat_command"]
@@ -26,7 +27,7 @@ def repeat_command(results: Results, measurement: Measurement) -> str:
     names = _files(results)
     parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", names[-1]]
     parts += ["--backend", subject.backend, *_options(measurement), "--seed", str(measurement.seed)]
-    parts += _sizes(measurement)
+    parts += shape_options(subject.shapes)
     if measurement.budget_s is not None:
         parts += ["--budget", f"{measurement.budget_s:g}"]
     if NOT_A_VERDICT in measurement.doubts:
@@ -47,7 +48,7 @@ def layers_commands(results: Results) -> tuple[str, ...]:
     if results.recipe is not None:
         baseline, candidate = (f"export/{row.label}" for row in results.models)
     profile = ["deploy", "layers", candidate, "--against", baseline, "--backend", subject.backend]
-    profile += [*_options(pair.candidate), *_sizes(pair.candidate), "--output", "layers.json"]
+    profile += [*_options(pair.candidate), *shape_options(subject.shapes), "--output", "layers.json"]
     show = ["deploy", "report", "results.json", "--layers", "layers.json", "--page", "report.html"]
     return shlex.join(profile), shlex.join(show)
 
@@ -61,8 +62,3 @@ def _options(measurement: Measurement) -> list[str]:
     options: list[tuple[str, object]] = [("precision", subject.precision), ("threads", subject.threads)]
     options += [("device", subject.device), ("batch", subject.batch)]
     return [part for option, value in options for part in (f"--{option}", str(value))]
-
-
-def _sizes(measurement: Measurement) -> list[str]:
-    shapes = measurement.subject.shapes.items()
-    return [part for name, sizes in shapes for part in ("--shape", f"{name}={','.join(map(str, sizes))}")]

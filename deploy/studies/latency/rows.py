@@ -112,7 +112,7 @@ def append(row: GridRow, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[GridRow, ...]:
-    """Read the last row of each case; one that ended earlier than another does not replace that, unless refused.
+    """Read the last row of each case, without those that got less far than an earlier one and were not refused.
 
     Raises
     ------

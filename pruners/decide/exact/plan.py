@@ -194,5 +194,5 @@ def _with_blocks(
     for block, names in inside.items():
         legal[block] = (0, 1)
         for name in names:
-            legal[name] = (0, *(legal.get(name) or (model.sizes[name],)))
+            legal[name] = (0, *legal.get(name, (model.sizes[name],)))
     return legal

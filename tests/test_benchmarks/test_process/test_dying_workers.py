@@ -58,6 +58,8 @@ DEATHS = {
     "orphans": ("subprocess.Popen(['sleep', '3600'], close_fds=False); os.abort()", "WorkerError", "by SIGABRT"),
     "family": ("subprocess.Popen(['sleep', '3600']); os.abort()", "WorkerError", "killed by SIGABRT"),
 }
+ALIKE = ("killed", "terminated", "quit", "much garbage", "coloured", "family")
+"""Each is much like another death."""
 
 _PLUGIN = """
 import ctypes, os, resource, stat, subprocess, sys, time
@@ -184,7 +186,7 @@ def require_row(measurement, kind, reason):
     assert type(measurement).model_validate_json(measurement.model_dump_json()) == measurement
 
 
-@pytest.mark.parametrize("name", DEATHS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in DEATHS])
 def test_every_death_is_a_row_and_the_other_model_is_measured_to_the_end(conv_model, ours, name):
     _, kind, reason = DEATHS[name]
     dead = SubjectSpec(model=conv_model, label="dead", backend=name.replace(" ", "-"))
@@ -240,11 +242,13 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
 
 
 def endings():
-    """Give every backend with every way to end; what differs in both from the first one is slow."""
+    """Give every backend with every way to end; all but a kill, and an interrupt of the first, are slow."""
     for backend in ("slow", "sleeps", "compile-hangs", "parents"):
         for ending in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-            both = backend != "slow" and ending != signal.SIGKILL
-            yield pytest.param(backend, ending, marks=[pytest.mark.slow] if both else [], id=f"{backend}-{ending.name}")
+            often = ending == signal.SIGKILL or (backend, ending) == ("slow", signal.SIGINT)
+            yield pytest.param(
+                backend, ending, marks=[] if often else [pytest.mark.slow], id=f"{backend}-{ending.name}"
+            )
 
 
 @pytest.mark.parametrize(("backend", "ending"), list(endings()))

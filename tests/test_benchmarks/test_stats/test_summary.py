@@ -142,17 +142,17 @@ def log_normal_truth(share):
     ("service", "memory", "n", "share"),
     [
         (log_normal, 0.0, 100, 0.5),
-        (log_normal, 0.0, 500, 0.9),
+        pytest.param(log_normal, 0.0, 500, 0.9, marks=pytest.mark.slow),
         (log_normal, 0.0, 1000, 0.99),
         (log_normal, 0.5, 500, 0.5),
-        (log_normal, 0.5, 500, 0.9),
-        (log_normal, 0.5, 3000, 0.99),
+        pytest.param(log_normal, 0.5, 500, 0.9, marks=pytest.mark.slow),
+        pytest.param(log_normal, 0.5, 3000, 0.99, marks=pytest.mark.slow),
         (log_normal, 0.9, 600, 0.5),
-        (log_normal, 0.9, 1500, 0.9),
+        pytest.param(log_normal, 0.9, 1500, 0.9, marks=pytest.mark.slow),
         (bimodal, 0.0, 500, 0.5),
-        (bimodal, 0.0, 500, 0.9),
+        pytest.param(bimodal, 0.0, 500, 0.9, marks=pytest.mark.slow),
         (bimodal, 0.8, 1000, 0.5),
-        (bimodal, 0.8, 1000, 0.9),
+        pytest.param(bimodal, 0.8, 1000, 0.9, marks=pytest.mark.slow),
     ],
 )
 def test_percentile_interval_covers_as_often_as_it_says(service, memory, n, share):

@@ -112,13 +112,13 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     assert found[1].measured_share < found[0].measured_share
     assert found[1].macs_share < found[0].macs_share < found[2].macs_share < 1
     # The best plan is decided for the time that the MACs promised.
-    best = lambda promised: {"a": 48, "b": 8} if promised == found[0].macs_share else None  # noqa: E731
+    best = lambda *asked: {"a": 48, "b": 8} if asked == (found[0].macs_share, {"a": 8, "b": 8}) else None  # noqa: E731
     *same, chosen = aligned_plans(spec, space, table, {"a": 34, "b": 50}, verify=False, best=best, **given)
     assert [plan.counts for plan in same] == [plan.counts for plan in found]
     assert (chosen.rounded, chosen.counts) == ("best", {"a": 48, "b": 8})
     assert chosen.importance == ((48 / 64) ** 0.5 + (8 / 96) ** 0.5) / 2
     *same, chosen = aligned_plans(
-        spec, space, table, {"a": 34, "b": 50}, verify=False, best=lambda _: {"a": 32, "b": 48}, **given
+        spec, space, table, {"a": 34, "b": 50}, verify=False, best=lambda *_: {"a": 32, "b": 48}, **given
     )
     assert chosen == same[1].model_copy(update={"rounded": "best"})  # what the answer says of it is true of both
     # A plan that is aligned already is told once, and nothing is measured unasked.

@@ -48,7 +48,7 @@ def test_no_coarser_block_is_taken_for_the_noise(seed):
     assert fit.block == 16
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
 @pytest.mark.parametrize("block", [8, 16, 32])
 def test_the_second_round_can_tell_what_the_first_one_cannot(seed, block):
     runs = list(noisy_runs(seed, block=block, layer_noise=0.03, plan_noise=0.03, grains=FIRST_ROUND))

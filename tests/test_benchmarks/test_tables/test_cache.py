@@ -83,6 +83,11 @@ def test_all_tables_that_fit_are_found_and_another_says_what_it_is_of(ask, dense
     tables, other = kept(threads=2)
     assert tables == ()
     assert other.endswith("was measured for threads 1, not 2")
+    # A newer table of another backend tells less.
+    table = kept()[0][0][1]
+    key = table.key.model_copy(update={"backend": "openvino"})
+    table.model_copy(update={"key": key}).save(tmp_path / "tables" / "newest.json")
+    assert kept(threads=2)[1] == other
 
 
 def test_sizes_that_only_the_given_inputs_tell_find_the_table(dense, space, new_runtime, new_world, tmp_path):

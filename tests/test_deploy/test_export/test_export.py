@@ -233,8 +233,8 @@ def test_a_batch_of_one_stays_free(tmp_path: Path) -> None:
     "model",
     [
         Windows((8, 16), ()),
-        Windows((2, 2, 2, 16), (), causal=True),
-        Windows((2, 2, 2, 16), (2, 2)),
+        pytest.param(Windows((2, 2, 2, 16), (), causal=True), marks=pytest.mark.slow),
+        pytest.param(Windows((2, 2, 2, 16), (2, 2)), marks=pytest.mark.slow),
         Windows((2, 2, 2, 16), (2, 1, 2, 2)),
         Windows((2, 2, 2, 1, 16), (2, 1, 1)),
     ],

@@ -256,7 +256,16 @@ def test_bars_of_groups_are_as_long_as_the_file_says(opened, tmp_path):
             assert kept["width"] == pytest.approx(whole["width"] * group.kept / group.of, abs=1)
 
 
-@pytest.mark.parametrize("name", ["wrong answers", "layers", "load", "explain", "oracle", "plan", "a study", "a check"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wrong answers",
+        "layers",
+        "explain",
+        "plan",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("load", "oracle", "a study", "a check")),
+    ],
+)
 def test_every_page_suits_everybody(opened, tmp_path, name):
     """It fits both screens, its answer stands on the first, axe finds nothing, and nothing is asked for."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")

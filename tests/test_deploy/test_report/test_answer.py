@@ -201,6 +201,12 @@ def test_less_than_promised_names_the_command_that_explains_it(results):
     subject = pair.candidate.subject.model_copy(update={"precision": "fp16", "device": "cuda", "batch": 8})
     other = on_ort(results, candidate={"subject": subject})
     assert answer_of(other, paths=paths).explain == f"{command} --precision fp16 --device cuda --batch 8"
+    sized = pair.candidate.subject.model_copy(update={"shapes": {"x": (1, 3, 640, 640)}})
+    assert answer_of(on_ort(results, candidate={"subject": sized}), paths=paths).explain == (
+        f"{command} --shape x=1,3,640,640"
+    )
+    compiled = pair.candidate.subject.model_copy(update={"backend": "torch-compile"})
+    assert answer_of(on_ort(results, candidate={"subject": compiled}), paths=paths).explain == ""
     assert answer_of(found).explain == ""
     rose = found.comparisons[0].baseline_cost.model_copy(update={"macs": 1})
     assert answer_of(on_ort(results, baseline_cost=rose), paths=paths).explain == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.layers.aligned_plan import AlignedPlan
 from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide
 from benchmarks.records.measurement import Subject
 from deploy.report.explanation import answer, explanation_tables
@@ -40,3 +41,23 @@ def test_sums_of_layers_are_not_called_the_time_of_a_call():
     assert answer(explanation(of_layers=True)).startswith(
         "On ort, the layers of pruned take 90.0 us: 0.90x the time of those of dense (100 us)."
     )
+
+
+def test_the_best_plan_is_told_beside_the_network_and_the_rounded_counts():
+    def plan(rounded, importance, predicted, measured=None):
+        return AlignedPlan(
+            rounded=rounded, counts={}, importance=importance, macs_share=0.5, predicted_share=predicted,
+            measured_share=measured,
+        )  # fmt: skip
+
+    plans = (plan("not", 0.8, 0.9), plan("to the nearest", 0.79, 0.6), plan("best", 0.85, 0.5, 0.51))
+    found = explanation(plans=plans, block=16)
+    said = answer(found)
+    assert "With counts rounded to the nearest multiple of 16 it takes 0.600 of the dense time (predicted)." in said
+    assert said.endswith(
+        "The best plan for the promised time keeps 85 % of the importance, by its counts, instead of 80 %, and takes "
+        "0.510 of the dense time (measured; predicted: 0.500)."
+    )
+    rows = explanation_tables(found)[1].rows
+    assert rows[-1] == ("best for the promised time", "50 %", "85 %", "0.500", "0.510")
+    assert rows[0][-1] == "-"

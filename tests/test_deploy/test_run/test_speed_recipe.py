@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.table import LatencyTable
 from deploy.errors import RecipeError
 from deploy.recipe import load_recipe
 from deploy.results.results import load
@@ -30,9 +32,9 @@ bench: {backends: [ort], threads: 1, trials: 2, budget_s: 0.2}
 """
 
 
-def _recipe(tmp_path, target):
+def _recipe(tmp_path, target, more=""):
     path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.replace("{TARGET}", target), encoding="utf-8")
+    path.write_text(RECIPE.replace("{TARGET}", target) + more, encoding="utf-8")
     return path
 
 
@@ -63,8 +65,8 @@ def test_a_recipe_asks_for_a_speed(tmp_path):
             load_recipe(_recipe(tmp_path, wrong))
 
 
-def _run(tmp_path, target):
-    command = [sys.executable, "-m", "deploy", "run", str(_recipe(tmp_path, target)), "--accept-unfit"]
+def _run(tmp_path, target, more=""):
+    command = [sys.executable, "-m", "deploy", "run", str(_recipe(tmp_path, target, more)), "--accept-unfit"]
     command += ["--output", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -72,12 +74,14 @@ def _run(tmp_path, target):
 
 @pytest.mark.slow
 def test_a_run_prunes_to_a_speed(tmp_path):
-    ended = _run(tmp_path, "{speed_up: 1.2}")
+    ended = _run(tmp_path, "{speed_up: 1.2}", more="export: {opset: 18}")
     assert ended.returncode in (0, 3), ended.stderr
     assert load(tmp_path / "run" / "results.json").models[1].cost is not None
     (facts,) = (tmp_path / "run").rglob("pruned.json")
     assert json.loads(facts.read_text(encoding="utf-8"))["landing"].startswith("asked for 1.20x the speed")
-    assert (facts.parent / "table" / "latency-table.json").is_file()
+    table = LatencyTable.load(facts.parent / "table" / "latency-table.json")
+    dense = tmp_path / "run" / "export" / "dense" / "model.onnx"
+    assert table.key.model_sha256 == content_sha256(dense)  # so `deploy explain` finds the table by the file
 
 
 @pytest.mark.slow

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.subject.subject import content_sha256
-from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.plan_space import PlanSpace, WholeLayer
 from deploy.exporting.export import export_onnx
 from deploy.tables import plan_space
-from deploy.tables.kept_spaces import find_space, space_of_table
+from deploy.tables.kept_spaces import find_space, space_of_table, spaces_folder
 from pruners.graph import trace
 
 INPUTS = (torch.zeros(2, 3, 8, 8),)
@@ -75,3 +77,13 @@ def test_the_plan_space_of_a_table_is_found_without_the_network(write, dense_tab
     assert again == space.model_copy(update={"model_sha256": content_sha256(tmp_path / "again.onnx")})
     export_onnx(network(0, middle=16), INPUTS, tmp_path / "wider.onnx")
     assert space_of_table(table, tmp_path / "wider.onnx") is None
+    # Of several, as after an upgrade, the newest.
+    (kept,) = spaces_folder().iterdir()
+    told = (WholeLayer(node=0, reason="an operator was refused"),)
+    newer = kept.with_name(kept.name.replace("-", "-0", 1))
+    space.model_copy(update={"whole_layers": told}).save(newer)
+    for age, path in enumerate((newer, kept)):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert space_of_table(table, dense).whole_layers == told
+    os.utime(newer, (0, 0))
+    assert space_of_table(table, dense) == space

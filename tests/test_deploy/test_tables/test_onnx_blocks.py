@@ -160,6 +160,7 @@ def test_of_nested_blocks_the_inner_ones_can_go(tmp_path):
     assert len(nodes) == len(set(nodes))
 
 
+@pytest.mark.slow
 def test_a_block_with_a_layer_from_its_input_to_its_sum_stays(tmp_path):
     path = tmp_path / "dense.onnx"
     graph, space = _space(_Around(_Dense(8), _Block(8)), path)

@@ -58,7 +58,12 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in {"einsum of three", "bilinear"})) for name in NETWORKS],
+    [
+        pytest.param(
+            name, marks=[pytest.mark.slow] * (name in {"einsum of three", "einsum with an ellipsis", "bilinear"})
+        )
+        for name in NETWORKS
+    ],
 )
 def test_it_is_pruned_right_down_to_its_floors(name, plan_for):
     make, inputs, units = NETWORKS[name]

@@ -44,8 +44,8 @@ def example(*lengths):
 @pytest.mark.parametrize(
     "net",
     [
-        Packed("lstm", sort=True, num_layers=2, bidirectional=True),
-        Packed("lstm", proj_size=3),
+        pytest.param(Packed("lstm", sort=True, num_layers=2, bidirectional=True), marks=pytest.mark.slow),
+        pytest.param(Packed("lstm", proj_size=3), marks=pytest.mark.slow),
         Packed("gru", sort=True, given=True, bias=False),
         Packed("rnn", given=True, bidirectional=True, nonlinearity="relu"),
     ],

@@ -324,12 +324,14 @@ def batches():
 @pytest.mark.parametrize(
     ("method", "settings", "batch_first"),
     [
-        ("l1", {}, True),
+        pytest.param("l1", {}, True, marks=pytest.mark.slow),
         ("random", {}, False),
         ("criterion", {"criterion": "taylor", "batches_per_step": 2}, True),
-        ("criterion", {"criterion": "taylor", "batches_per_step": 2}, False),
-        ("criterion", {"criterion": "activation_std", "batches_per_step": 2}, False),
-        ("criterion", {"criterion": "fpgm"}, True),
+        pytest.param("criterion", {"criterion": "taylor", "batches_per_step": 2}, False, marks=pytest.mark.slow),
+        pytest.param(
+            "criterion", {"criterion": "activation_std", "batches_per_step": 2}, False, marks=pytest.mark.slow
+        ),
+        pytest.param("criterion", {"criterion": "fpgm"}, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_text_model_reaches_half_of_its_flops(method, settings, batch_first):

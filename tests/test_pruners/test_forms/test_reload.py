@@ -50,8 +50,15 @@ class CachesInBuffers(Caches):
 
 
 @pytest.mark.parametrize("network", [Caches, CachesInBuffers])
-@pytest.mark.parametrize("fresh_has_run", [False, True])
-@pytest.mark.parametrize("has_run", [False, True])
+@pytest.mark.parametrize(
+    ("has_run", "fresh_has_run"),
+    [
+        (True, False),
+        (False, True),
+        pytest.param(False, False, marks=pytest.mark.slow),
+        pytest.param(True, True, marks=pytest.mark.slow),
+    ],
+)
 def test_what_was_kept_is_carried_by_the_file(has_run, fresh_has_run, network, plan_for, tmp_path):
     torch.manual_seed(0)
     model, fresh = network().eval(), network().eval()

@@ -17,6 +17,8 @@ from pruners.gates.masks import WeightMasks
 from pruners.recover.fit import fit
 from pruners.recover.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

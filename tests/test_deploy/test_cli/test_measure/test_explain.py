@@ -303,6 +303,33 @@ def test_without_the_solver_a_note_says_that_the_best_plan_is_not_known(
     assert "scipy is not installed: pip install" in note
 
 
+def test_why_nothing_kept_fits_is_what_the_newest_fitting_table_lacks(simulated, explain, dense, tmp_path, monkeypatch):
+    tables = ((Path("newer.json"), SimpleNamespace(block=8)), (Path("older.json"), SimpleNamespace(block=4)))
+    monkeypatch.setattr("deploy.cli.measure.explain.tables_kept_for", lambda spec, say: (tables, "of another backend"))
+    monkeypatch.setattr("deploy.cli.measure.explain.space_of_table", lambda of, model: None)
+    pruned = convnet(tmp_path / "pruned.onnx", (48, 96, 96))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    found = Explanation.model_validate_json(out)
+    assert found.notes == ("no aligned plans are predicted: the plan space of newer.json is not kept",)
+    assert (found.block, found.block_from) == (8, "table")
+
+
+def test_where_macs_are_not_known_a_note_says_that_the_best_plan_is_not_either(
+    simulated, explain, dense, tmp_path, kept, monkeypatch
+):
+    def plans(spec, *known, **options):
+        return (AlignedPlan(rounded="not", counts=known[2], importance=0.9, macs_share=None, predicted_share=0.6),)
+
+    monkeypatch.setattr("deploy.cli.measure.explain.aligned_plans", plans)
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 128))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    assert Explanation.model_validate_json(out).notes == (
+        "the best aligned plan is not known: nor are all MACs, which promise the time that it may take",
+    )
+
+
 @pytest.mark.slow
 def test_what_aligned_counts_buy_is_predicted_and_measured(explain, tmp_path):
     widths = (128, 128, 192, 192)

@@ -103,7 +103,7 @@ def test_the_course_of_the_load_is_drawn(opened, profile):
             assert quantity in words
 
 
-@pytest.mark.parametrize("bare", [False, True], ids=["whole", "bare"])
+@pytest.mark.parametrize("bare", [pytest.param(False, marks=pytest.mark.slow), True], ids=["whole", "bare"])
 def test_the_page_suits_everybody(opened, profile, bare):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
     if bare:

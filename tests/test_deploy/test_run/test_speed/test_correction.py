@@ -17,11 +17,11 @@ from tests.test_deploy.test_run.test_speed.simulated import Restless, measured_a
     ("measured", "kept"),
     [
         ((0.53, 0.8, 0.3, 0.44, 0.45), 4),
-        ((0.53, 0.8, 0.3, 0.6, 0.56), 2),
+        pytest.param((0.53, 0.8, 0.3, 0.6, 0.56), 2, marks=pytest.mark.slow),
         ((0.53, 0.45, 0.3, 0.56), 1),
         ((0.2, 0.51), 1),
         ((0.6, 0.53, 0.45, 0.56), 2),
-        ((0.7, 0.65, 0.6, 0.55, 0.51), 4),
+        pytest.param((0.7, 0.65, 0.6, 0.55, 0.51), 4, marks=pytest.mark.slow),
     ],
 )
 def test_the_kept_plan_is_the_closest_that_is_not_slower(task, measured, kept):

@@ -79,6 +79,7 @@ def test_a_network_that_alone_loses_its_free_batch_is_refused(measured, monkeypa
     assert "cannot be exported with a dynamic batch" in row.reason
 
 
+@pytest.mark.slow
 def test_a_reloaded_network_that_answers_differently_is_wrong(measured, monkeypatch):
     right = ours.save_weights
 

@@ -34,6 +34,7 @@ def run(tmp_path_factory):
     return folder, arguments, done
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_and_kept(run):
     folder, _, done = run
     assert done.returncode == 0, done.stderr
@@ -47,6 +48,7 @@ def test_the_table_is_printed_and_kept(run):
     assert (folder / "run" / "oracle" / "oracle.html").read_text(encoding="utf-8") == oracle_page(results)
 
 
+@pytest.mark.slow
 def test_groups_that_a_criterion_refuses_are_named(run):
     """Stages whose maps end in a BatchNorm have no zeros: APoZ is compared over the other groups, and says so."""
     folder, _, _ = run
@@ -71,19 +73,19 @@ def test_finished_work_is_kept(run, here):
     assert "l1" in more.stdout
 
 
-def test_mistakes_are_one_line(run, monkeypatch, here):
-    folder, _, _ = run
-    monkeypatch.chdir(folder)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, here):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
     for arguments, words in (
-        ((folder / "recipe.yaml", "-c", "tayler"), "did you mean 'taylor'"),
-        ((folder / "recipe.yaml", "--split", "test"), "--split is train or validation"),
-        ((folder / "none.yaml",), "no such file"),
+        ((tmp_path / "recipe.yaml", "-c", "tayler"), "did you mean 'taylor'"),
+        ((tmp_path / "recipe.yaml", "--split", "test"), "--split is train or validation"),
+        ((tmp_path / "none.yaml",), "no such file"),
     ):
         done = here("study", "oracle", *arguments)
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
-    assert not (folder / "runs").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def make_results(**rows):

@@ -16,10 +16,8 @@ ENTRIES = {entry.name: entry for entry in CATALOGUE.entries}
 QUICK = {
     "amc-mobilenetv1-time",
     "autopruner-mobilenetv2",
-    "l1-resnet56-b",
     "l1-vgg16-a",
     "slimming-vgg19-50",
-    "slimming-vgg19-60",
     "sss-resnet50-41",
     "thinet-vgg16-tiny",
 }

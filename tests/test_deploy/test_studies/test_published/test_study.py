@@ -155,6 +155,7 @@ def test_the_command_lists_and_refuses_in_one_line(tmp_path, monkeypatch, here):
     assert done.stderr.startswith("deploy: no published network is called 'nothing'")
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_hands_over_its_reason(tmp_path):
     with pytest.raises(BuildError, match="nobody cannot be built: no published network is called 'nobody'"):
         export_apart(A.model_copy(update={"name": "nobody"}), tmp_path)
