@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -230,7 +231,7 @@ def _fit_layer(
     if sizes.block is not None:
         there = counts[sizes.block.name] > 0
         times, weights, counts = times[there], weights[there], {name: each[there] for name, each in counts.items()}
-        bundles = [tuple(_in_block(term, sizes.block) for term in bundle) for bundle in bundles]
+        bundles = tuple(tuple(_in_block(term, sizes.block) for term in bundle) for bundle in bundles)
     columns = np.stack([_times(bundle, counts, block, len(times)) for bundle in bundles], axis=1)
     least = np.maximum(times, max(1.0, 0.05 * times.max()))
     coefficients = _robust(columns / least[:, None], times / least, weights, non_negative_least_squares)
@@ -242,14 +243,15 @@ def _fit_layer(
     )
 
 
-def _bundles(sizes: Sequence[Size], block: int, off: int) -> list[tuple[Term, ...]]:
+@lru_cache(maxsize=4096)
+def _bundles(sizes: tuple[Size, ...], block: int, off: int) -> tuple[tuple[Term, ...], ...]:
     """Return groups of terms that share one coefficient, each term with a time of one nanosecond."""
     blocks = [_blocks(size, block) for size in sizes]
     singles = [_off(size, off) if off > 1 else () for size in sizes]
     bundles = [(Term(ns=1),), *blocks, *singles]
     if len(blocks) == 2:
         bundles += [_product(*blocks), _product(singles[0], blocks[1]), _product(blocks[0], singles[1])]
-    return [bundle for bundle in dict.fromkeys(bundles) if bundle]
+    return tuple(bundle for bundle in dict.fromkeys(bundles) if bundle)
 
 
 def _in_block(term: Term, block: BlockPlace) -> Term:
