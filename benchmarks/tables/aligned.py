@@ -21,10 +21,11 @@ from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.draws import aligned, block_units
-from benchmarks.tables.fit import LayerSizes, layer_sizes
+from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.importance import importance_of
 from benchmarks.tables.narrow import require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
+from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
 

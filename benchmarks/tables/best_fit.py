@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from benchmarks.errors import SettingError
 from benchmarks.process.waiting import look
-from benchmarks.tables.fit import Fit, LayerSizes, Run, dense_of, fitted
+from benchmarks.tables.fit import Fit, Run, dense_of, fitted, held_out
+from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import HeldOut
 
 __all__ = ["BLOCKS", "best_fit", "blocks_in_doubt", "quality"]
@@ -186,16 +187,10 @@ def _held_out(
     dense_ns: float,
     folds: Sequence[int],
 ) -> _HeldOut:
-    errors, whole = np.zeros(len(runs)), np.zeros(len(runs))
-    for fold in range(_FOLDS):
-        rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
-        fit = fitted([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
-        for index in (index for index, own in enumerate(folds) if own == fold):
-            run = runs[index]
-            times = {layer.name: layer.time_ns(run.counts, block) for layer in fit.layers}
-            whole[index] = max(1.0, fit.base_ns + sum(times.values()))
-            errors[index] = _error_of_layers({name: ns / fit.scale for name, ns in times.items()}, run.layers_ns)
-    return _HeldOut(errors, off, whole)
+    everything = [*runs, *near]
+    layers, whole = held_out(everything, sizes, block, off, dense_ns, folds=folds, n_near=len(near))
+    errors = [_error_of_layers(guess, run.layers_ns) for guess, run in zip(layers, runs, strict=True)]
+    return _HeldOut(np.array(errors), off, np.maximum(1.0, whole))
 
 
 def _error_of_layers(predicted: Mapping[str, float], measured: Mapping[str, float]) -> float:

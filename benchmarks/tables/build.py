@@ -20,8 +20,9 @@ from benchmarks.subject.subject import SubjectSpec, content_sha256
 from benchmarks.tables.best_fit import BLOCKS, best_fit, blocks_in_doubt
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
 from benchmarks.tables.draws import ABSENT, draw, draw_near
-from benchmarks.tables.fit import LayerSizes, Run, dense_of, layer_sizes
+from benchmarks.tables.fit import Run, dense_of, layer_sizes
 from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import LatencyTable, TableKey
 from benchmarks.tables.timer import PlanTimer, Say, key_of, plan_timer, sizes_of
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from math import gcd
 
-from benchmarks.tables.fit import LayerSizes
 from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.staircases import LayerSizes
 
 __all__ = ["ABSENT", "aligned", "block_units", "draw", "draw_near"]
 

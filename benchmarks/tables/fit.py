@@ -1,17 +1,9 @@
-"""Fit staircases of layer times over kept counts, for blocks of a given size.
-
-A kernel computes channels in blocks, so the time of a layer grows in steps: with X and Y the blocks of its input and
-output channels, ``t = a + b*X + c*Y + d*X*Y``. If the channels are not a multiple of the block, or of a smaller or
-larger size, a runtime uses another kernel: with x and y the channels off the multiple, in blocks and parts of blocks,
-and 0 otherwise, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
-"""
+"""Fit the staircases of layer times, and the times of whole calls to their sums, for blocks of a given size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +11,19 @@ import onnx
 
 from backends.modelfile import node_name
 from benchmarks.tables.anchors import weight_slot
-from benchmarks.tables.nnls import non_negative_least_squares
-from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, Size
-from benchmarks.tables.table import LayerTime, MeasuredPlan, Steps, Term
+from benchmarks.tables.least_squares import robust_least_squares
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace
+from benchmarks.tables.staircases import LayerSizes, Staircases
+from benchmarks.tables.table import LayerTime, MeasuredPlan
 
-__all__ = ["Fit", "LayerSizes", "Run", "dense_of", "fitted", "layer_sizes"]
+__all__ = ["Fit", "Run", "dense_of", "fitted", "held_out", "layer_sizes"]
 
 _NEAR = 4.0
 """Weight of a run of a plan near the one sought."""
 _LIKELY_BASE = 0.03
 """Plausible base, as a share of the dense network's time."""
-_FAR_OFF = 2.0
-"""Multiple of the median residual beyond which a run is down-weighted."""
 
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,27 +73,11 @@ class Fit:
     block: int
     off: int
     base_ns: float
-    scale: float
     layers: tuple[LayerTime, ...]
 
     def predict_ns(self, counts: Mapping[str, int]) -> float:
         """Return the time of a whole call."""
         return self.base_ns + sum(layer.time_ns(counts, self.block) for layer in self.layers)
-
-
-class LayerSizes(NamedTuple):
-    """What the time of a weighted layer depends on.
-
-    Parameters
-    ----------
-    axes : tuple of Size
-        Sizes of its weights that depend on the counts: none, one or two.
-    block : BlockPlace, optional
-        Its residual block, if that can be left out.
-    """
-
-    axes: tuple[Size, ...] = ()
-    block: BlockPlace | None = None
 
 
 def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, LayerSizes]:
@@ -158,30 +132,84 @@ def fitted(
     n_near : int
         How many of the last runs are of plans near the one sought; each weighs as much as several others.
     """
-    names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
-    weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
+    staircases = _staircases(runs, sizes, block, off)
+    weights = _weights(len(runs), n_near)
+    (coefficients,) = staircases.fitted(weights[None])
+    (guesses,) = staircases.times_ns(coefficients[None])
+    base, scale = _to_whole(guesses.sum(axis=0), runs, weights, dense_ns)
+    longest = staircases.measured_ns.max(axis=1, initial=0.0)
+    off_by = np.abs(guesses - staircases.measured_ns).mean(axis=1) / np.maximum(
+        staircases.measured_ns.mean(axis=1), 1.0
+    )
+    layers = tuple(
+        LayerTime(
+            name=name,
+            share=float(longest[index] / (longest.sum() or 1.0)),
+            error=float(off_by[index]),
+            terms=staircases.terms(index, scale * coefficients[index]),
+        )
+        for index, name in enumerate(staircases.names)
+    )
+    return Fit(block=block, off=off, base_ns=base, layers=layers)
+
+
+def held_out(
+    runs: Sequence[Run],
+    sizes: Mapping[str, LayerSizes],
+    block: int,
+    off: int,
+    dense_ns: float,
+    *,
+    folds: Sequence[int],
+    n_near: int = 0,
+) -> tuple[list[dict[str, float]], Floats]:
+    """Predict each run by a fit to the runs of the other folds.
+
+    Parameters
+    ----------
+    runs, sizes, block, off, dense_ns, n_near
+        As in `fitted`.
+    folds : sequence of int
+        Fold of each run, those of plans near the one sought left out: every fit has these.
+
+    Returns
+    -------
+    (list of dict, ndarray)
+        For each run that has a fold the times of its layers, as the profiler tells them, and of the whole call, in
+        nanoseconds.
+    """
+    staircases = _staircases(runs, sizes, block, off)
+    fold_of = np.array([*folds, *[-1] * n_near])
+    distinct = sorted(set(folds))
+    weights = np.array([np.where(fold_of == fold, 0.0, _weights(len(runs), n_near)) for fold in distinct])
+    guesses = staircases.times_ns(staircases.fitted(weights))
+    layers: list[dict[str, float]] = [{} for _ in folds]
+    whole = np.zeros(len(folds))
+    for fold, guessed, weight in zip(distinct, guesses, weights, strict=True):
+        rest, summed = np.flatnonzero(weight).tolist(), guessed.sum(axis=0)
+        base, scale = _to_whole(summed[rest], [runs[index] for index in rest], weight[rest], dense_ns)
+        for index in np.flatnonzero(fold_of == fold).tolist():
+            layers[index] = dict(zip(staircases.names, guessed[:, index].tolist(), strict=True))
+            whole[index] = base + scale * summed[index]
+    return layers, whole
+
+
+def _weights(n: int, n_near: int) -> Floats:
+    return np.array([1.0] * (n - n_near) + [_NEAR] * n_near)
+
+
+def _staircases(runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int) -> Staircases:
+    names = tuple(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     # Groups that go only with a residual block are named by the plans without it alone; no size has them.
     named = [group for group in runs[0].counts if all(group in run.counts for run in runs)]
-    counts = {group: np.array([run.counts[group] for run in runs]) for group in named}
-    fitted = {
-        name: _fit_layer(_times_of(name, runs), sizes.get(name, LayerSizes()), counts, block, off, weights)
-        for name in names
-    }
-    guesses = {name: _times(terms, counts, block, len(runs)) for name, terms in fitted.items()}
-    base, scale = _to_whole(np.sum(list(guesses.values()), axis=0), runs, weights, dense_ns)
-    total = sum(max(run.layers_ns.get(name, 0.0) for run in runs) for name in names) or 1.0
-    layers = []
-    for name, terms in fitted.items():
-        times = _times_of(name, runs)
-        layers.append(
-            LayerTime(
-                name=name,
-                share=float(times.max() / total),
-                error=float(np.mean(np.abs(guesses[name] - times)) / max(times.mean(), 1.0)),
-                terms=tuple(term.model_copy(update={"ns": scale * term.ns}) for term in terms),
-            )
-        )
-    return Fit(block=block, off=off, base_ns=base, scale=scale, layers=tuple(layers))
+    return Staircases(
+        names,
+        [sizes.get(name, LayerSizes()) for name in names],
+        {group: np.array([run.counts[group] for run in runs]) for group in named},
+        np.array([[run.layers_ns.get(name, 0.0) for run in runs] for name in names]).reshape(len(names), len(runs)),
+        block=block,
+        off=off,
+    )
 
 
 def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: float) -> tuple[float, float]:
@@ -191,88 +219,14 @@ def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: fl
     """
     whole = np.array([run.share for run in runs]) * dense_ns
     matrix, ones = np.stack([np.ones(len(runs)), summed], axis=1) / whole[:, None], np.ones(len(runs))
-    _, alone = _robust(matrix * [0, 1], ones, weights, _least_squares)
+    _, alone = robust_least_squares(matrix * [0, 1], ones, weights, _least_squares)
     # The noisier the times, the more the base is pulled to 0.
     doubt = float(np.median(np.abs(alone * matrix[:, 1] - 1))) / (_LIKELY_BASE * dense_ns)
     matrix, ones = np.vstack([matrix, [doubt, 0]]), np.append(ones, 0.0)
-    base, scale = _robust(matrix, ones, np.append(weights, 1.0), _least_squares)
+    base, scale = robust_least_squares(matrix, ones, np.append(weights, 1.0), _least_squares)
     return float(max(base, -0.5 * scale * summed.min())), float(max(scale, 1e-6))
 
 
 def _least_squares(matrix: Floats, target: Floats, _: Floats | None) -> Floats:
     solved: Floats = np.linalg.lstsq(matrix, target, rcond=None)[0].astype(np.float64)
     return solved
-
-
-def _robust(
-    matrix: Floats, target: Floats, weights: Floats, solve: Callable[[Floats, Floats, Floats | None], Floats]
-) -> Floats:
-    """Solve twice; outliers of the first solution, as on a busy machine, count less in the second."""
-    first = solve(matrix * weights[:, None], target * weights, None)
-    off = np.abs(matrix @ first - target)
-    weights = weights / np.maximum(1.0, off / max(_FAR_OFF * float(np.median(off)), 1e-9))
-    return solve(matrix * weights[:, None], target * weights, first)
-
-
-def _times_of(name: str, runs: Sequence[Run]) -> Floats:
-    """Return the measured times of a layer."""
-    return np.array([run.layers_ns.get(name, 0.0) for run in runs])
-
-
-def _times(terms: Sequence[Term], counts: Mapping[str, Integers], block: int, n: int) -> Floats:
-    """Return the sums of terms at `n` plans, whose counts are given by group."""
-    return sum((term(counts, block) for term in terms), np.zeros(n))
-
-
-def _fit_layer(
-    times: Floats, sizes: LayerSizes, counts: Mapping[str, Integers], block: int, off: int, weights: Floats
-) -> tuple[Term, ...]:
-    bundles = _bundles(sizes.axes, block, off)
-    if sizes.block is not None:
-        there = counts[sizes.block.name] > 0
-        times, weights, counts = times[there], weights[there], {name: each[there] for name, each in counts.items()}
-        bundles = tuple(tuple(_in_block(term, sizes.block) for term in bundle) for bundle in bundles)
-    columns = np.stack([_times(bundle, counts, block, len(times)) for bundle in bundles], axis=1)
-    least = np.maximum(times, max(1.0, 0.05 * times.max()))
-    coefficients = _robust(columns / least[:, None], times / least, weights, non_negative_least_squares)
-    return tuple(
-        term.model_copy(update={"ns": float(coefficient) * term.ns})
-        for coefficient, bundle in zip(coefficients, bundles, strict=True)
-        if coefficient > 0
-        for term in bundle
-    )
-
-
-@lru_cache(maxsize=4096)
-def _bundles(sizes: tuple[Size, ...], block: int, off: int) -> tuple[tuple[Term, ...], ...]:
-    """Return groups of terms that share one coefficient, each term with a time of one nanosecond."""
-    blocks = [_blocks(size, block) for size in sizes]
-    singles = [_off(size, off) if off > 1 else () for size in sizes]
-    bundles = [(Term(ns=1),), *blocks, *singles]
-    if len(blocks) == 2:
-        bundles += [_product(*blocks), _product(singles[0], blocks[1]), _product(blocks[0], singles[1])]
-    return tuple(bundle for bundle in dict.fromkeys(bundles) if bundle)
-
-
-def _in_block(term: Term, block: BlockPlace) -> Term:
-    """Return a term that is 0 if the residual block is left out."""
-    if any(factor.group in block.groups for factor in term.factors):
-        return term
-    return Term(ns=term.ns, factors=(Steps(group=block.name, width=1), *term.factors))
-
-
-def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:
-    return tuple(Term(ns=a.ns * b.ns, factors=(*a.factors, *b.factors)) for a in first for b in second)
-
-
-def _off(size: Size, off: int) -> tuple[Term, ...]:
-    """Return the term for channels off the multiple, for a size that depends on one group."""
-    if len(size.terms) != 1:
-        return ()
-    ((group, width),) = size.terms
-    return (Term(ns=1, factors=(Steps(group=group, width=width, off=off),)),)
-
-
-def _blocks(size: Size, block: int) -> tuple[Term, ...]:
-    terms = [Term(ns=1, factors=(Steps(group=group, width=width),)) for group, width in size.terms]
-    return (*([Term(ns=size.base / block)] if size.base > 0 else []), *terms)

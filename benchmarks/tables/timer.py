@@ -242,7 +242,7 @@ def plan_timer(
 
 
 def _written(model: onnx.ModelProto, path: Path) -> Path:
-    """Write a model with its weights in a second file, which takes a third of the time, and runtimes map it to memory."""
+    """Write a model with its weights in a second file, which takes a third of the time and which runtimes can map."""
     write_model(model, path, apart=True)
     return path
 

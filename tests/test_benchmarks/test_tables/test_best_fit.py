@@ -12,8 +12,9 @@ from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.best_fit import best_fit, blocks_in_doubt, quality
 from benchmarks.tables.build import build_table
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import LayerSizes, Run
+from benchmarks.tables.fit import Run, fitted, held_out
 from benchmarks.tables.plan_space import GroupRange, PlanSpace, Size
+from benchmarks.tables.staircases import LayerSizes
 
 N, DENSE_NS = 8, 5e4
 FIRST_ROUND = (32, 16, 8, 4, 1, 32, 16, 8, 4, 1, 32, 16, 8, 4)
@@ -75,7 +76,19 @@ def test_equal_plans_are_held_out_together():
     runs = list(noisy_runs(0, block=16, layer_noise=0.05, plan_noise=0.05, grains=20 * (16,)))
     dense = replace(runs[0], counts=SPACE.complete({}))
     _, _, predicted = best_fit([dense, *runs[:9], dense, *runs[9:], dense], LAYERS)
-    assert predicted[0] == predicted[10] == predicted[-1]
+    assert (predicted[10], predicted[-1]) == pytest.approx((predicted[0], predicted[0]), rel=1e-9)
+
+
+def test_a_run_is_held_out_of_the_fit_that_predicts_it():
+    *runs, near = noisy_runs(0, block=16, layer_noise=0.05, plan_noise=0.05, grains=21 * (16,))
+    folds = [index % 5 for index in range(20)]
+    layers, whole = held_out([*runs, near], LAYERS, 16, 8, DENSE_NS, folds=folds, n_near=1)
+    for fold in range(5):
+        rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
+        fit = fitted([*rest, near], LAYERS, 16, 8, DENSE_NS, n_near=1)
+        for index in range(fold, 20, 5):
+            assert whole[index] == pytest.approx(fit.predict_ns(runs[index].counts), rel=1e-6)
+            assert sum(layers[index].values()) == pytest.approx(sum(runs[index].layers_ns.values()), rel=0.5)
 
 
 def test_a_doubtful_block_is_told_from_the_smaller_one_in_the_second_round(

@@ -10,8 +10,9 @@ import pytest
 from benchmarks.errors import SettingError
 from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import LayerSizes, Run
+from benchmarks.tables.fit import Run
 from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace, Size
+from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan, Steps, TableKey, Term
 
 STREAM, INSIDE = Size(terms=(("stream", 1),)), Size(terms=(("inside", 1),))

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from benchmarks.tables.draws import aligned, block_units, draw, draw_near
-from benchmarks.tables.fit import LayerSizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
+from benchmarks.tables.staircases import LayerSizes
 
 HEADS, HIDDEN = Size(terms=(("heads", 64),)), Size(terms=(("hidden", 1),))
 SPACE = PlanSpace(

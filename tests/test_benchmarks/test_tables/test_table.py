@@ -9,8 +9,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnxruntime import InferenceSession
 
 from backends.base import CompileOptions, LayerInfo
@@ -22,7 +20,6 @@ from benchmarks.tables.check import check_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.narrow import Narrower
-from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import plan_timer
 
@@ -169,20 +166,6 @@ def test_times_are_summed_up_by_weighted_layer(dense, space):
     layers = [("first",), ("relu",), (), ("depthwise",), ("second", "reshape"), ("fc",), ()]
     infos = [LayerInfo(name=str(i), kind="", nodes=nodes, time_ns=10**i) for i, nodes in enumerate(layers)]
     assert anchor_times(infos, anchors) == {"first": 11, "depthwise": 1100, "second": 10_000, "fc": 1_100_000}
-
-
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(6, 40), st.booleans())
-@settings(max_examples=50)
-def test_least_squares_without_negative_coefficients(seed, n, rows, started):
-    rng = np.random.default_rng(seed)
-    matrix, target = rng.random((rows, n)), rng.standard_normal(rows)
-    start = np.maximum(rng.standard_normal(n), 0) if started else None
-    x = non_negative_least_squares(matrix, target, start)
-    assert (x >= 0).all()
-    # The conditions of Karush, Kuhn and Tucker: no slope where a coefficient is free, none downhill where it is 0.
-    slope = matrix.T @ (matrix @ x - target)
-    assert np.all(slope > -1e-6)
-    assert np.all(np.abs(slope[x > 0]) < 1e-6)
 
 
 def test_a_machine_that_is_now_fast_and_now_slow_does_not_show(build, new_runtime):
