@@ -83,8 +83,9 @@ class TargetSpec(Section):
         if len(given) != 1:
             raise ValueError(f"a target is one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}")
         if not self.is_speed:
-            if (self.on, self.threads, self.by) != (None, None, None):
-                raise ValueError(f"on, threads and by belong to speed_up or latency_ms, not to {given[0]}")
+            of_speed = ("on", "threads", "by", "tolerance")
+            if any(getattr(self, name) != type(self).model_fields[name].default for name in of_speed):
+                raise ValueError(f"on, threads, by and tolerance belong to speed_up or latency_ms, not to {given[0]}")
             self.as_target()
         return self
 
@@ -151,6 +152,8 @@ class Prune(Section):
     def _aligned_for_a_speed(cls, given: Any) -> Any:
         target = given.get("target") if isinstance(given, dict) else None
         if isinstance(target, list) and target:
+            if given.get("also"):
+                raise ValueError("write all speeds in the list of `target`, or the others in `also`, not both")
             target, *also = target
             given = {**given, "target": target, "also": also}
         speeds = ("speed_up", "latency_ms")

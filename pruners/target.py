@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, TypeAlias
 
 from pruners.decide.latency import LatencyModel
@@ -59,9 +60,14 @@ class Target:
 
     def __post_init__(self) -> None:
         kinds = [*COSTS, "latency", "ratios"]
+        if self.speed_up is not None and (self.of != "latency" or not 1 < self.speed_up < inf):
+            raise TargetError(f"speed_up must be more than 1, and of latency; got {self.speed_up} of {self.of}")
+        if self.table is not None and not isinstance(self.table, LatencyModel):
+            raise TargetError(
+                f"table is a LatencyModel, got {type(self.table).__name__}: convert a LatencyTable with "
+                "deploy.tables.latency_model.latency_model"
+            )
         if self.speed_up is not None:
-            if self.of != "latency" or not self.speed_up > 1:
-                raise TargetError(f"speed_up must be more than 1, and of latency; got {self.speed_up} of {self.of}")
             object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
         if self.of == "latency" and self.table is None:
             raise TargetError(

@@ -164,7 +164,7 @@ def off_block(
     if depthwise:
         axes = [("", before[1], after[1])]
     return [
-        f"{count} {axis}channels are no multiple of {block} ({whose}: {full})"
+        f"{count} {axis}channels are not a multiple of {block} ({whose}: {full})"
         for axis, full, count in axes
         if count != full and count % block
     ]

@@ -122,7 +122,7 @@ def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[
 
 
 def _shared(n_layers: int) -> str:
-    return f", which {n_layers} layers make or read" if n_layers > 1 else ""
+    return f", which {n_layers} layers produce or consume" if n_layers > 1 else ""
 
 
 def aligned_plans(

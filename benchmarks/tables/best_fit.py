@@ -81,8 +81,8 @@ def best_fit(
 def blocks_in_doubt(runs: Sequence[Run], sizes: Mapping[str, LayerSizes]) -> tuple[int, ...]:
     """Return the block sizes that more runs should tell apart, in order; only one if it is clear.
 
-    Those that predict the layers of held-out runs as well as any but for noise, of which `best_fit` takes the largest.
-    Of blocks up to 8 only the largest is among them, or the two largest if there are no others.
+    Those that predict the layers of held-out runs as well as the best, within noise; `best_fit` takes the largest of
+    these. Of blocks up to 8 only the largest is among them, or the two largest if there are no others.
 
     Parameters
     ----------

@@ -168,8 +168,8 @@ def tables_kept_for(
     Returns
     -------
     (tuple of (Path, LatencyTable), str)
-        The tables, newest first, and what another was measured for, if possible one of this backend; empty if there
-        are no others.
+        The tables, newest first, and why the first unsuitable one, preferably of this backend, does not fit; empty if
+        there is none.
 
     Raises
     ------

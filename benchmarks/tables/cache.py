@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.errors import NotComparableError, RecordError
@@ -14,7 +15,7 @@ from benchmarks.records.file import save, version_of
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 
-__all__ = ["find_table", "keep", "keep_table", "kept_tables", "tables_folder"]
+__all__ = ["find_table", "keep", "keep_table", "kept_tables", "newest_first", "tables_folder"]
 
 
 def tables_folder() -> Path:
@@ -92,10 +93,18 @@ def keep(record: Record, path: Path) -> None:
     save(record, path)
 
 
+def newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Sort files by the time they were written; those that another process removes meanwhile are left out."""
+    times = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime
+    return sorted(times, key=times.__getitem__, reverse=True)
+
+
 def kept_tables(folder: Path | None = None) -> Iterator[tuple[Path, LatencyTable]]:
     """Yield every stored table and its file, newest first; files of other versions are skipped."""
-    paths = (folder or tables_folder()).glob("*.json")
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in newest_first((folder or tables_folder()).glob("*.json")):
         try:
             yield path, LatencyTable.load(path)
         except RecordError:

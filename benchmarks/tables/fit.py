@@ -175,7 +175,7 @@ def held_out(
     Returns
     -------
     (list of dict, ndarray)
-        For each run that has a fold the times of its layers, as the profiler tells them, and of the whole call, in
+        For each run that has a fold the times of its layers, as profiled, and of the whole call, in
         nanoseconds.
     """
     staircases = _staircases(runs, sizes, block, off)

@@ -97,6 +97,14 @@ class TableKey(Record):
     machine: str = Field(description="fingerprint, including versions of packages")
 
 
+_HASHED = {
+    "model_sha256": "for another ONNX file",
+    "graph": "for another network",
+    "machine": "on another machine, or with other versions of packages",
+}
+"""What differs in words, for fields that are hashes."""
+
+
 class LatencyTable(Filed):
     """Predicts the latency of a network at any kept counts."""
 
@@ -159,6 +167,5 @@ class LatencyTable(Filed):
         other = [name for name in asked if mine[name] != asked[name]]
         if other:
             name = other[0]
-            raise NotComparableError(
-                f"{where} was measured for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}: build it again"
-            )
+            differs = _HASHED.get(name) or f"for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}"
+            raise NotComparableError(f"{where} was measured {differs}: build it again")

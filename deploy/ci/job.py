@@ -193,6 +193,7 @@ class Job:
             device=spec.options.device,
             batch=spec.batch,
             shapes=spec.shapes,
+            inputs=None if self.model.inputs is None else self._from_here(self.model.inputs),
         )
 
     def _from_here(self, path: str) -> str:

@@ -172,7 +172,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "list": Entry(
             "deploy.cli.table.list_:list_tables",
-            "List the latency tables that `deploy run` and `deploy study` measured and reuse, newest first.",
+            "List the latency tables that were measured on this machine and are reused, newest first.",
         ),
         "show": Entry(
             "deploy.cli.table.show:show",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +74,11 @@ def prune_to(
     DeployError
         The speed cannot be measured there.
     """
-    if not speed_up > 1:
+    if not isinstance(on, str):
+        raise TargetError(f"on is the name of one backend, got {on!r}")
+    if threads is not None and threads < 1:
+        raise TargetError(f"threads is at least 1, got {threads}")
+    if not 1 < speed_up < inf:
         raise TargetError(f"speed_up is how many times faster, more than 1; got {speed_up}")
     if not 0 < tolerance < 1:
         raise TargetError(f"tolerance is a share of the dense network's time, in (0, 1); got {tolerance}")

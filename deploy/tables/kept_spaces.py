@@ -14,7 +14,7 @@ from benchmarks.errors import RecordError
 from benchmarks.machine.state import state_folder
 from benchmarks.records.file import version_of
 from benchmarks.subject.subject import content_sha256
-from benchmarks.tables.cache import keep
+from benchmarks.tables.cache import keep, newest_first
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.sources.boundary import versions
@@ -70,8 +70,7 @@ def space_of_table(table: LatencyTable, dense: Path, *, folder: Path | None = No
     folder : Path, optional
         Default: `spaces_folder`.
     """
-    paths = (folder or spaces_folder()).glob(f"{_structure(dense)}-*.json")
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in newest_first((folder or spaces_folder()).glob(f"{_structure(dense)}-*.json")):
         try:
             space = PlanSpace.load(path)
         except RecordError:
@@ -100,7 +99,7 @@ def _name(dense: Path, graph: Graph, blocks: bool) -> str:
         blocks,
         versions(*_WRITERS),
         version_of(PlanSpace),
-        sorted(PlanSpace.model_fields),  # one that lacks what is told of a plan space now is made anew
+        sorted(PlanSpace.model_fields),  # one that lacks a field that plan spaces have now is made anew
     ]
     rest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
     return f"{_structure(dense)}-{rest}.json"

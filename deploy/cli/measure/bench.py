@@ -140,10 +140,10 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
     shown = _Shown(command.path("output"), command.path("page"), json, verbose)
     if shown.output is not None:
         results.save(shown.output)
-    _show(results, label_models(model, against), shown, fast=fast)
+    _show(results, label_models(model, against), shown, fast=fast, here=False)
 
 
-def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: bool) -> None:
+def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: bool, here: bool = True) -> None:
     if shown.page is not None:
         write_page(results, shown.page)
     code, measured = exit_code(results), results.all_measurements()
@@ -152,7 +152,8 @@ def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: boo
     if shown.json:
         print_json(results.model_dump_json(indent=1))
     if answered:
-        paths = {label: str(path) for label, path in models.items()}
+        # A command with these paths would explain the speed of this machine, not of the board.
+        paths = {label: str(path) for label, path in models.items()} if here else {}
         print_results(
             results, code=code, paths=paths, page="" if shown.page is None else str(shown.page), verbose=shown.verbose
         )

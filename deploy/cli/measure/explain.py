@@ -192,7 +192,7 @@ def _plans(
         progress=say,
     )
     if best is not None and plans[0].macs_share is None:
-        notes.append("the best aligned plan is not known: nor are all MACs, which promise the time that it may take")
+        notes.append("the best aligned plan is not known, because not all MACs are, and they set its time limit")
     return plans
 
 
@@ -211,4 +211,4 @@ def _of_bundle(spec: SubjectSpec) -> list[str]:
     bundle = bundle_of(spec.model)
     proof = None if bundle is None or bundle.pruning is None else bundle.pruning.proof
     texts = () if proof is None else (proof.left_whole, proof.unranked)
-    return [f"left whole, says the bundle: {text}" for text in texts if text]
+    return [f"left whole, according to the bundle: {text}" for text in texts if text]

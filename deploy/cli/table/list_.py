@@ -10,8 +10,8 @@ __all__ = ["list_tables"]
 
 
 def list_tables() -> None:
-    """List the latency tables that `deploy run` and `deploy study` measured and reuse, newest first."""
+    """List the latency tables that were measured on this machine and are reused, newest first."""
     kept = list(kept_tables())
     if kept:
         print_tables(kept_table(kept))
-    print_line(f"{len(kept)} latency tables in {tables_folder()}")
+    print_line(f"{len(kept)} latency table{'s' * (len(kept) != 1)} in {tables_folder()}")

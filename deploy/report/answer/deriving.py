@@ -55,7 +55,7 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
         for one in results.skipped
     )
     checked, doubts = _checked(results), doubts_of(results)
-    explain = _explain(results.comparisons, rows, before, after, paths or {})
+    explain, short_of = _shortfall(results.comparisons, rows, before, after, paths or {})
     memory, memory_place = _memory(rows)
     return Answer(
         subject=_subject(results, before, after),
@@ -79,10 +79,11 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
             unfit=next((one.fitness.reasons[0].words for one in measured if one.unfit and one.fitness), ""),
             fast=any(NOT_A_VERDICT in one.doubts for one in measured),
             budget_s=next((one.budget_s for one in measured if one.budget_s is not None), None),
-            explain=explain,
+            why_slower=_why_slower(results.comparisons, rows, before, after, paths or {}),
             lost=scores is not None and scores.lost,
         ),
         explain=explain,
+        short_of=short_of,
     )
 
 
@@ -213,34 +214,52 @@ def _machine(results: Results) -> str:
     return ", ".join([" ".join(_TRADEMARKS.sub(" ", processor).split()), counted, *precisions])
 
 
-def _explain(
+def _shortfall(
+    pairs: Sequence[Comparison],
+    rows: Sequence[BackendAnswer],
+    before: ModelRow | None,
+    after: ModelRow,
+    paths: Mapping[str, str],
+) -> tuple[str, float]:
+    """Return the explaining command and the promised speed-up if FLOPs fell and the speed-up is certain to be below it.
+
+    It is for the first such comparison on a backend that can be profiled by layer. `rows` begins with those of `pairs`.
+    """
+    if before is None or not {before.label, after.label} <= paths.keys():
+        return "", 0.0
+    for pair, row in zip(pairs, rows, strict=False):
+        if row.verdict not in ("faster", "equivalent", "slower") or not row.speedup or not row.promised:
+            continue
+        short = row.promised > max(1, row.speedup.high)
+        if short and (command := _explain(pair, paths[before.label], paths[after.label])):
+            return command, row.promised
+    return "", 0.0
+
+
+def _why_slower(
     pairs: Sequence[Comparison],
     rows: Sequence[BackendAnswer],
     before: ModelRow | None,
     after: ModelRow,
     paths: Mapping[str, str],
 ) -> str:
-    """Return the explaining command if FLOPs fell and a speed-up is certain to be below their promise.
-
-    It is for the first such comparison on a backend that can be profiled by layer. `rows` begins with those of `pairs`.
-    """
-    if before is None or not {before.label, after.label} <= paths.keys():
+    """Return the command that explains the first slower comparison on a backend that can be profiled by layer."""
+    if before is None:
         return ""
-    for pair, row in zip(pairs, rows, strict=False):
-        if row.verdict not in ("faster", "equivalent", "slower") or not row.speedup or not row.promised:
-            continue
-        subject = pair.candidate.subject
-        if row.promised > max(1, row.speedup.high) and (
-            command := explain_command(
-                paths[after.label],
-                paths[before.label],
-                backend=subject.backend,
-                threads=subject.threads,
-                precision=subject.precision,
-                device=subject.device,
-                batch=None if subject.batch == 1 else subject.batch,
-                shapes=subject.shapes,
-            )
-        ):
-            return command
-    return ""
+    dense, pruned = paths.get(before.label, "BASELINE"), paths.get(after.label, "MODEL")
+    slower = (pair for pair, row in zip(pairs, rows, strict=False) if row.verdict == "slower")
+    return next(filter(None, (_explain(pair, dense, pruned) for pair in slower)), "")
+
+
+def _explain(pair: Comparison, dense: str, pruned: str) -> str:
+    subject = pair.candidate.subject
+    return explain_command(
+        pruned,
+        dense,
+        backend=subject.backend,
+        threads=subject.threads,
+        precision=subject.precision,
+        device=subject.device,
+        batch=None if subject.batch == 1 else subject.batch,
+        shapes=subject.shapes,
+    )

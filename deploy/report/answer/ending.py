@@ -24,7 +24,7 @@ def ending_of(
     unfit: str = "",
     fast: bool = False,
     budget_s: float | None = None,
-    explain: str = "",
+    why_slower: str = "",
     lost: bool = False,
 ) -> Ending:
     """Return what an exit code means for these rows.
@@ -43,14 +43,14 @@ def ending_of(
         Whether it was a first look, which is never a verdict.
     budget_s : float, optional
         Time budget in seconds.
-    explain : str, optional
-        Command that explains why the speed-up is below the promised one.
+    why_slower : str, optional
+        Command that explains why a model is slower.
     lost : bool, default=False
         Whether accuracy fell to that of guessing.
     """
     match code:
         case exit_codes.REGRESSION:
-            remedy = f"keep the baseline, or see why: {explain or 'deploy explain MODEL --against BASELINE'}"
+            remedy = f"keep the baseline{f', or see why: {why_slower}' if why_slower else ''}"
             return Ending(code=code, sentence=_counted(backends), remedy=remedy)
         case exit_codes.USAGE:
             rows = [row for row in backends if row.verdict in _UNSOLVED]

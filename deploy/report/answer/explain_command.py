@@ -20,6 +20,7 @@ def explain_command(
     device: str,
     batch: int | None,
     shapes: Mapping[str, Sequence[int]],
+    inputs: str | None = None,
 ) -> str:
     """Write the ``deploy explain`` command for two files as they were measured, without options that say the default.
 
@@ -29,11 +30,13 @@ def explain_command(
         Paths as typed; `dense` may be ``git:REF:PATH``.
     backend, threads, precision, device, batch, shapes
         How they were measured; None: the default.
+    inputs : str, optional
+        Path of the file with given inputs.
 
     Returns
     -------
     str
-        Empty if the backend cannot be profiled by layer, or is not installed here.
+        Empty if the backend cannot be profiled by layer, or is not known here.
     """
     if backend not in registry.names():
         return ""
@@ -46,6 +49,7 @@ def explain_command(
         ("--precision", precision, "fp32"),
         ("--device", device, known.default_device),
         ("--batch", batch, None),
+        ("--inputs", inputs, None),
     ):
         options += [] if value == default else [option, str(value)]
     return shlex.join(["deploy", "explain", pruned, "--against", dense, *options, *shape_options(shapes)])

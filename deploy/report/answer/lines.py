@@ -270,8 +270,7 @@ def _ends(before: str, after: str) -> str:
 
 def _pointers(answer: Answer, width: int, page: str) -> Iterator[Text]:
     """Yield what to look at next, on one line if it fits."""
-    promised = max((row.promised for row in answer.backends if row.promised), default=0.0)
-    why = f"{_INDENT}why not {promised:.3g}x?  {printable(answer.explain)}" if answer.explain else ""
+    why = f"{_INDENT}why not {answer.short_of:.3g}x?  {printable(answer.explain)}" if answer.explain else ""
     where = f"page  {printable(page)}" if page else ""
     together = f"{why or _INDENT}{'     ' if why and where else ''}{where}"
     if not (why or where):

@@ -325,6 +325,8 @@ class Answer:
         The exit code in words.
     explain : str
         Command that explains a speed-up below the promised one; empty if it is not, or the files' paths are unknown.
+    short_of : float
+        The promised speed-up that `explain` is about; 0 if it is empty.
     """
 
     subject: str
@@ -343,6 +345,7 @@ class Answer:
     notes: tuple[str, ...]
     ending: Ending
     explain: str = ""
+    short_of: float = 0.0
 
     @property
     def is_pair(self) -> bool:

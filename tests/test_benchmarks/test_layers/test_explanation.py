@@ -61,7 +61,7 @@ def test_counts_off_the_block_are_named_with_the_block_that_was_found():
     before, after = conv("c", 100, (96, 64)), conv("c", 90, (47, 32))
     layer = one_layer(before, after, block=16)
     assert layer.reason == "counts off the block"
-    assert layer.why == ("47 input channels are no multiple of 16 (dense: 96)",)
+    assert layer.why == ("47 input channels are not a multiple of 16 (dense: 96)",)
     assert math.isclose(layer.missing_ns, 90_000 - 100_000 * (47 * 32) / (96 * 64))
     # The same layer, where the runtime has blocks that it fills, or none, or nobody knows.
     assert one_layer(before, conv("c", 90, (40, 24)), block=8).reason == "not explained"
@@ -71,7 +71,7 @@ def test_counts_off_the_block_are_named_with_the_block_that_was_found():
 
 def test_both_axes_are_named_and_an_unchanged_count_is_no_reason():
     before, after = conv("c", 100, (3, 64)), conv("c", 100, (3, 33))
-    assert one_layer(before, after, block=16).why == ("33 output channels are no multiple of 16 (dense: 64)",)
+    assert one_layer(before, after, block=16).why == ("33 output channels are not a multiple of 16 (dense: 64)",)
     before, after = conv("c", 100, (64, 64)), conv("c", 100, (33, 35))
     assert [text.split()[:2] for text in one_layer(before, after, block=16).why] == [["33", "input"], ["35", "output"]]
 
@@ -124,7 +124,7 @@ def test_a_layer_that_kept_all_it_had_is_not_explained_by_what_it_is():
 
 def test_a_depthwise_layer_off_the_block_names_its_channels_once():
     before, after = conv("c", 100, (64, 64), groups=64), conv("c", 300, (33, 33), groups=33)
-    assert one_layer(before, after, block=8).why == ("33 channels are no multiple of 8 (dense: 64)",)
+    assert one_layer(before, after, block=8).why == ("33 channels are not a multiple of 8 (dense: 64)",)
 
 
 def test_what_was_left_whole_counts_where_its_macs_cost_more_than_others():

@@ -234,8 +234,8 @@ def test_a_pair_that_kept_its_promise_needs_no_reason():
 @pytest.mark.parametrize(
     ("block", "depthwise", "words"),
     [
-        (16, False, ["60 output channels are no multiple of 16 (baseline: 64)"]),
-        (16, True, ["60 channels are no multiple of 16 (baseline: 64)"]),
+        (16, False, ["60 output channels are not a multiple of 16 (baseline: 64)"]),
+        (16, True, ["60 channels are not a multiple of 16 (baseline: 64)"]),
         (4, False, []),
         (1, False, []),
         (None, False, []),

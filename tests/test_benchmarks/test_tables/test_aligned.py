@@ -85,12 +85,12 @@ def _one_unit(path):
 
 def test_what_stays_whole_is_told_apart(dense, space):
     why = why_whole(dense, space, {"a": 64, "b": 51})
-    assert why["first"] == why["depthwise"] == "the plan keeps all of a, which 3 layers make or read"
+    assert why["first"] == why["depthwise"] == "the plan keeps all of a, which 3 layers produce or consume"
     assert "second" not in why
     assert "fc" not in why
     refused = space.model_copy(update={"whole_layers": (WholeLayer(node=0, reason="an operator was refused"),)})
     assert why_whole(dense, refused, {"a": 64, "b": 51})["first"] == (
-        "the plan keeps all of a, which 3 layers make or read; "
+        "the plan keeps all of a, which 3 layers produce or consume; "
         "its own channels cannot be pruned: an operator was refused"
     )
 

@@ -114,7 +114,7 @@ def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):
     assert n_models >= 21
     assert line.endswith("was made with other groups, blocks or plans: another one is measured")
     for change, message in (
-        ({"machine": "f" * 16}, "for machine"),
+        ({"machine": "f" * 16}, "on another machine"),
         ({"backend_version": "0.1"}, "for backend version"),
     ):
         found, line = find_table(table.key.model_copy(update=change), space, 20, tmp_path / "tables")

@@ -52,6 +52,9 @@ def test_a_slower_model_is_told_with_the_command_that_says_why(job, tmp_path, wr
     ending = "--backend null --threads 1"
     report = job({"before": 5.0, "now": 6.0}, {"models": [PAIR]})
     assert report.rows[0].remedy == f"see why: deploy explain ../now.onnx --against ../before.onnx {ending}"
+    np.savez(tmp_path / "given.npz", x=np.zeros((1, 4), np.float32))
+    report = job({"before": 5.0, "now": 6.0}, {"models": [{**PAIR, "inputs": "given.npz"}]})
+    assert report.rows[0].remedy.endswith(f"{ending} --inputs ../given.npz")
     write_net(tmp_path / "old" / "before.onnx")
     for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "one")):
         identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]

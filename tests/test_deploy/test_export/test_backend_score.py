@@ -50,7 +50,7 @@ def labelled(model: nn.Module, n: int) -> tuple[Dataset, int]:
 def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> None:
     model, path = classifier(), tmp_path / "model.onnx"
     export_onnx(model, (images(4),), path, dynamic_batch=dynamic)
-    data, correct = labelled(model, 23)  # 23 is no multiple of 4: the last batch is filled up
+    data, correct = labelled(model, 23)  # 23 is not a multiple of 4: the last batch is filled up
     result = score_on_backend(path, "ort", CompileOptions(threads=2), data, batch_size=8)
     assert (result.metric, result.n) == ("accuracy", 23)
     assert 0 < correct < 23

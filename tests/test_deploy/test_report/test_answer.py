@@ -212,6 +212,21 @@ def test_less_than_promised_names_the_command_that_explains_it(results):
     assert answer_of(on_ort(results, baseline_cost=rose), paths=paths).explain == ""
 
 
+def test_a_regression_names_the_command_for_what_became_slower(results):
+    """Here it is faster on ort than before, if not as fast as promised, and slower on openvino."""
+    paths = {"dense": "dense.onnx", "pruned": "pruned.onnx"}
+    answer = answer_of(results, code=1, paths=paths)
+    assert "--backend ort" in answer.explain
+    assert answer.short_of == answer.backends[0].promised
+    assert answer.ending.remedy.startswith(
+        "keep the baseline, or see why: deploy explain pruned.onnx --against dense.onnx --backend openvino"
+    )
+    assert "deploy explain MODEL --against BASELINE --backend openvino" in answer_of(results, code=1).ending.remedy
+    compiled = results.comparisons[0].candidate.subject.model_copy(update={"backend": "torch-compile"})
+    alone = on_ort(results, verdict="slower", candidate={"subject": compiled})
+    assert answer_of(alone, code=1, paths=paths).ending.remedy == "keep the baseline"
+
+
 def test_nothing_lost_of_nothing_allowed_has_no_minus(results):
     drop = AllowedDrop(
         metric="accuracy", allowed=0.0, lost=0.0, kept="half", others=(("less", 1.0), ("least", None)), reached=False

@@ -55,6 +55,8 @@ def test_a_recipe_asks_for_a_speed(tmp_path):
         ("{speed_up: 0.9}", "greater than 1"),
         ("{speed_up: 2, flops: 0.5}", "got flops and speed_up"),
         ("{flops: 0.5, on: ort}", "belong to speed_up or latency_ms"),
+        ("{flops: 0.5, tolerance: 0.02}", "belong to speed_up or latency_ms"),
+        ("[{speed_up: 2, on: ort}]\n  also: [{speed_up: 2, on: openvino}]", "in the list of `target`, or the others"),
         ("{speed_up: 2, latency_ms: 8}", "got speed_up and latency_ms"),
         ("[{speed_up: 2}, {flops: 0.5}]", "only where each is a speed_up or a latency_ms"),
         ("[{speed_up: 2, on: ort}, {speed_up: 3, on: ort}]", "contradict each other, both on ort: keep one"),

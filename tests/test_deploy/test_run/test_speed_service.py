@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import onnx
@@ -153,6 +154,10 @@ def test_what_is_learned_is_kept_with_the_removals(simulated, network, images, t
         ({"speed_up": 2, "on": "ort", "table": "a table"}, TargetError, "on say .* contradict table"),
         ({"flops": 0.5, "table": "a table"}, TargetError, "a latency table belongs to speed_up, not to flops"),
         ({"speed_up": 0.5}, TargetError, "how many times faster, more than 1; got 0.5"),
+        ({"speed_up": math.inf}, TargetError, "how many times faster, more than 1; got inf"),
+        ({"speed_up": 2, "threads": 0}, TargetError, "threads is at least 1, got 0"),
+        ({"speed_up": 2, "on": ["ort"]}, TargetError, r"on is the name of one backend, got \['ort'\]"),
+        ({"speed_up": 2, "table": "a table"}, TargetError, "table is a LatencyModel, got str: convert a LatencyTable"),
         ({"speed_up": 2, "tolerance": 1.0}, TargetError, r"tolerance is a share .*; got 1.0"),
         ({"speed_up": 2, "on": "torch-compile"}, TargetError, "so no latency table can be made"),
         ({"speed_up": 2, "on": "nothing"}, deploy.DeployError, "unknown backend 'nothing'"),

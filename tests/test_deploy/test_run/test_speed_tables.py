@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
@@ -19,6 +20,7 @@ from deploy.run.speed_tables import read_tables
 from deploy.run.steps import StepContext, build_dense, examples, measure_dense
 from deploy.sources.datasets.data import load
 from deploy.tables.plan_space import PLAN_SPACE
+from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.forms.compact import save_weights
 
@@ -47,7 +49,7 @@ def recipe_of(tmp_path, target, **sections):
 
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 50])
 def test_a_batch_that_the_export_bakes_in_is_the_one_measured(tmp_path, monkeypatch, batch):
-    """Also that of more images than there are to validate on."""
+    """Also that of more images than there are to validate on; and the file has the opset that is asked for."""
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     seen = []
 
@@ -56,11 +58,12 @@ def test_a_batch_that_the_export_bakes_in_is_the_one_measured(tmp_path, monkeypa
         return SimpleNamespace(save=lambda path: None)
 
     monkeypatch.setattr(speed_tables, "table_of", table_of)
-    recipe = recipe_of(tmp_path, {"speed_up": 2}, export={"dynamic_batch": False}, bench={"batch": batch})
+    recipe = recipe_of(tmp_path, {"speed_up": 2}, export={"dynamic_batch": False, "opset": 18}, bench={"batch": batch})
     context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
     measure_dense(context, tmp_path / "table", build_dense(context).eval())
     ((spec, space),) = seen
     assert sizes_of(spec).batch == batch
+    assert {each.version for each in onnx.load(spec.model).opset_import if not each.domain} == {18}
     narrow = Narrower(spec.model, space).model({group.name: group.n_units // 2 for group in space.groups})
     images = examples(context, 1).expand(batch, -1, -1, -1)
     (answers,) = ReferenceEvaluator(narrow).run(None, {narrow.graph.input[0].name: images.numpy()})
@@ -152,7 +155,8 @@ def test_a_stage_keeps_what_it_learns_with_its_removals(tmp_path, monkeypatch):
 
     def read(recipe, folder, say, *, learned):
         kept.append(learned)
-        return [SimpleNamespace(model=SimpleNamespace(block=8))]
+        model = LatencyModel(backend="simulated", graph="", block=8, base_ns=1.0, terms=(), sizes={})
+        return [SimpleNamespace(model=model)]
 
     def killed(method, task, tables):
         kept.append(task.keeper.folder)

@@ -46,6 +46,6 @@ def test_layers_that_no_plan_prunes_say_why(tmp_path):
         "MatMul_2": "its channels are an output of the network",
     }
     why = why_whole(dense, space, space.whole)
-    assert why["stem/Conv"] == "the plan keeps all of stem, which 2 layers make or read"
+    assert why["stem/Conv"] == "the plan keeps all of stem, which 2 layers produce or consume"
     assert why["back/Conv"] == f"{why['stem/Conv']}; its own channels cannot be pruned: {added}"
     assert why["ordered/Conv"] == "its own channels cannot be pruned: cumsum takes its channels in order"

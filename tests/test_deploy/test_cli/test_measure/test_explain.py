@@ -127,7 +127,7 @@ def test_the_baseline_may_be_the_model_as_it_was_at_a_commit(simulated, explain,
     convnet(dense, (45, 91, 91))
     code, out, err = explain(dense.name, "--against", "git:HEAD", "--threads", 1)
     assert code == 0, err
-    assert "45 output channels are no multiple of 16" in " ".join(out.split())
+    assert "45 output channels are not a multiple of 16" in " ".join(out.split())
     code, out, err = explain(dense.name, "--against", "git:v9")
     assert (code, out) == (2, "")
     assert err.startswith("deploy: git:v9: there is no such commit, branch or tag here")
@@ -148,7 +148,7 @@ def test_the_answer_comes_first_then_the_reasons_then_the_layers(simulated, expl
     assert titles[0] < titles[1] < 25
     told = " ".join(out.split())
     for words in (
-        "45 output channels are no multiple of 16 (dense: 64)",
+        "45 output channels are not a multiple of 16 (dense: 64)",
         "3 of them instead of 0",
         "Channels computed together: 16 (measured)",
         "50.0 GFLOP/s, 10.0 GB/s",
@@ -202,7 +202,7 @@ def test_a_bundle_tells_what_was_left_whole(simulated, explain, dense, tmp_path,
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err
     found = Explanation.model_validate_json(out)
-    assert found.notes[0] == "left whole, says the bundle: conv1: its code"
+    assert found.notes[0] == "left whole, according to the bundle: conv1: its code"
     assert next(layer.reason for layer in found.layers if layer.name == "conv2") == "left whole"
 
 
@@ -269,8 +269,8 @@ def test_what_is_kept_for_the_dense_network_is_used(simulated, explain, dense, t
     assert best is not None
     (last,) = [layer for layer in found.layers if layer.name == "conv2"]
     assert last.why[-1] == (
-        "the plan keeps all of conv2, which 2 layers make or read; "
-        "the plan keeps all of conv1, which 2 layers make or read; "
+        "the plan keeps all of conv2, which 2 layers produce or consume; "
+        "the plan keeps all of conv1, which 2 layers produce or consume; "
         "its own channels cannot be pruned: its channels are an output of the network"
     )
 
@@ -326,7 +326,7 @@ def test_where_macs_are_not_known_a_note_says_that_the_best_plan_is_not_either(
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err
     assert Explanation.model_validate_json(out).notes == (
-        "the best aligned plan is not known: nor are all MACs, which promise the time that it may take",
+        "the best aligned plan is not known, because not all MACs are, and they set its time limit",
     )
 
 
