@@ -17,17 +17,19 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
+from benchmarks.subject.inputs import InputSizes
 from benchmarks.subject.model_writer import write_model
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import weight_slot
+from benchmarks.tables.build import key_here
 from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.importance import importance_of
-from benchmarks.tables.narrow import require_fits, require_made_for
+from benchmarks.tables.narrow import Narrower, require_fits, require_made_for
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import LatencyTable
-from benchmarks.tables.timer import PlanTimer, plan_timer
+from benchmarks.tables.timer import plan_timer, sizes_of
 
 __all__ = ["aligned_plans", "kept_counts", "why_whole"]
 
@@ -178,52 +180,53 @@ def aligned_plans(
     RecordError, InputError, BackendError, WorkerError
         As in `benchmarks.tables.build.build_table`.
     """
-    say = progress or (lambda _: None)
+    say, machine = progress or (lambda _: None), machine or ThisMachine()
+    table.require(key_here(spec, space.model_sha256, space.graph, say, machine), where)
+    if table.whole != space.whole:
+        raise NotComparableError(f"{where} was built with another plan space: build it again with this one")
     whole = {group.name: group.n_units for group in space.groups}
+    narrower, sizes = Narrower(spec.model, space), sizes_of(spec)
+    dense_cost = _cost_of(narrower, sizes, space.whole)
     found: list[AlignedPlan] = []
-    with plan_timer(
-        spec,
-        space,
-        purpose=f"aligned plans of {spec.model}",
-        seed=seed,
-        say=say,
-        processes=processes,
-        machine=machine or ThisMachine(),
-    ) as timer:
-        table.require(timer.key(timer(space.whole)), where)
-        if table.whole != space.whole:
-            raise NotComparableError(f"{where} was built with another plan space: build it again with this one")
-        dense_cost = _cost_of(timer, space.whole)
 
-        def add(rounded: Rounding, plan: Mapping[str, int]) -> None:
-            if same := [each for each in found if each.counts == plan]:
-                if rounded == "best":
-                    found.append(same[0].model_copy(update={"rounded": rounded}))
-                return
-            if verify:
-                say(f"measure the plan in turn with the dense network: {_DESCRIBED[rounded]}")
-            found.append(
-                AlignedPlan(
-                    rounded=rounded,
-                    counts=dict(plan),
-                    importance=importance_of(whole, plan),
-                    macs_share=_macs_share(dense_cost, _cost_of(timer, plan)),
-                    predicted_share=table.predict_ns(plan) / table.measured_dense_ns,
-                    measured_share=timer.share(plan) if verify else None,
-                )
+    def add(rounded: Rounding, plan: Mapping[str, int]) -> None:
+        if same := [each for each in found if each.counts == plan]:
+            if rounded == "best":
+                found.append(same[0].model_copy(update={"rounded": rounded}))
+            return
+        found.append(
+            AlignedPlan(
+                rounded=rounded,
+                counts=dict(plan),
+                importance=importance_of(whole, plan),
+                macs_share=_macs_share(dense_cost, _cost_of(narrower, sizes, plan)),
+                predicted_share=table.predict_ns(plan) / table.measured_dense_ns,
             )
+        )
 
-        add("not", counts)
-        layers = layer_sizes(modelfile.read(spec.model).proto.graph, space)
-        steps = block_units(space, layers, table.block)
-        for rounded, plan in _rounded(space, layers, counts, table.block).items():
-            add(rounded, plan)
-        promised = found[0].macs_share
-        if best is not None and promised is not None:
-            say("decide the best plan in full blocks")
-            if (decided := best(promised, steps)) is not None:
-                add("best", decided)
-    return tuple(found)
+    add("not", counts)
+    layers = layer_sizes(modelfile.read(spec.model).proto.graph, space)
+    steps = block_units(space, layers, table.block)
+    for rounded, plan in _rounded(space, layers, counts, table.block).items():
+        add(rounded, plan)
+    promised = found[0].macs_share
+    if best is not None and promised is not None:
+        say("decide the best plan in full blocks")
+        if (decided := best(promised, steps)) is not None:
+            add("best", decided)
+    if not verify:
+        return tuple(found)
+
+    purpose = f"aligned plans of {spec.model}"
+    measured: list[AlignedPlan] = []
+    with plan_timer(spec, space, purpose=purpose, seed=seed, say=say, processes=processes, machine=machine) as timer:
+        for each in found:
+            share = next((other.measured_share for other in measured if other.counts == each.counts), None)
+            if share is None:
+                say(f"measure the plan in turn with the dense network: {_DESCRIBED[each.rounded]}")
+                share = timer.share(each.counts)
+            measured.append(each.model_copy(update={"measured_share": share}))
+    return tuple(measured)
 
 
 def _rounded(
@@ -266,11 +269,11 @@ def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
     return counts
 
 
-def _cost_of(timer: PlanTimer, counts: Mapping[str, int]) -> Cost:
+def _cost_of(narrower: Narrower, sizes: InputSizes, counts: Mapping[str, int]) -> Cost:
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         path = Path(folder) / "plan.onnx"
-        write_model(timer.narrower.model(counts), path)
-        return cost(path, shapes=timer.sizes.shapes)
+        write_model(narrower.model(counts), path)
+        return cost(path, shapes=sizes.shapes)
 
 
 def _macs_share(dense: Cost, plan: Cost) -> float | None:

@@ -26,7 +26,7 @@ from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import LatencyTable, TableKey
 from benchmarks.tables.timer import PlanTimer, Say, key_of, plan_timer, sizes_of
 
-__all__ = ["build_table", "refine_table", "table_of", "tables_kept_for"]
+__all__ = ["build_table", "key_here", "refine_table", "table_of", "tables_kept_for"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
@@ -141,7 +141,7 @@ def table_of(
         As in `build_table`.
     """
     machine = machine or ThisMachine()
-    key = _key_here(spec, space.model_sha256, space.graph, say, machine)
+    key = key_here(spec, space.model_sha256, space.graph, say, machine)
     found, line = find_table(key, space, plans, folder)
     say(line)
     if found is None:
@@ -181,7 +181,7 @@ def tables_kept_for(
     candidates.sort(key=lambda each: each[1].key.backend != spec.backend)
     if not candidates:
         return (), ""
-    key = _key_here(spec, sha256, "", say, machine or ThisMachine())
+    key = key_here(spec, sha256, "", say, machine or ThisMachine())
     found, other = [], ""
     for path, table in candidates:
         try:
@@ -192,8 +192,25 @@ def tables_kept_for(
     return tuple(found), other
 
 
-def _key_here(spec: SubjectSpec, model_sha256: str, graph: str, say: Say, machine: Machine) -> TableKey:
-    """Return the key that a table needs to be used here and now."""
+def key_here(spec: SubjectSpec, model_sha256: str, graph: str, say: Say, machine: Machine) -> TableKey:
+    """Return the key that a table needs to be used here and now; nothing is run for it.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        The dense ONNX file, the backend, its options and the inputs.
+    model_sha256, graph : str
+        Of the file and of its plan space.
+    say : callable
+        Receives a line while another process holds the machine.
+    machine : Machine
+        The machine it is for.
+
+    Raises
+    ------
+    InputError, BackendError
+        The file is broken, or an input size was not given.
+    """
     device = spec.options.device
     with machine.measuring(f"a latency table of {spec.model}", say) as observer:
         fingerprinted = fingerprint(observer.environment(gpu=device.startswith("cuda")))

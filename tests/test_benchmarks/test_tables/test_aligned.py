@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from backends import registry
 from backends.base import CompileOptions
 from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.subject.given import GivenInputs
@@ -18,6 +19,12 @@ from benchmarks.tables.plan_space import BlockPlace, WholeLayer
 
 NAMES = ("first", "depthwise", "second", "fc")
 SAME = {name: name for name in NAMES}
+
+
+@pytest.fixture
+def version():
+    """Version of the runtime, which a table has to be of."""
+    return registry.probe("ort", "cpu").version
 
 
 @pytest.fixture
@@ -95,8 +102,8 @@ def test_what_stays_whole_is_told_apart(dense, space):
     )
 
 
-def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new_world):
-    runtime = new_runtime(noise=0.002)
+def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new_world, version):
+    runtime = new_runtime(noise=0.002, version=version)
     spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
     table = build_table(spec, space, plans=24, processes=runtime.processes, machine=new_world())
     given = {"where": "table.json", "processes": runtime.processes, "machine": new_world()}
@@ -113,6 +120,7 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
     assert found[1].macs_share < found[0].macs_share < found[2].macs_share < 1
     # The best plan is decided for the time that the MACs promised.
     best = lambda *asked: {"a": 48, "b": 8} if asked == (found[0].macs_share, {"a": 8, "b": 8}) else None  # noqa: E731
+    given["processes"] = lambda *_, **__: pytest.fail("a prediction runs nothing")
     *same, chosen = aligned_plans(spec, space, table, {"a": 34, "b": 50}, verify=False, best=best, **given)
     assert [plan.counts for plan in same] == [plan.counts for plan in found]
     assert (chosen.rounded, chosen.counts) == ("best", {"a": 48, "b": 8})
@@ -129,11 +137,14 @@ def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new
         aligned_plans(spec, space, foreign, {"a": 32, "b": 48}, verify=False, **given)
 
 
-def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, space, new_runtime, new_world):
+def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, space, new_runtime, new_world, version):
     """The block also holds a group that goes only with it, which neither is drawn nor has a time."""
     block = BlockPlace(name="skip", groups=("gate",), nodes=(2,), replaced="c1", by="r0")
     deep = space.model_copy(update={"blocks": (block,)})
-    spec, runtime = SubjectSpec(model=dense, backend="ort", options=CompileOptions()), new_runtime(noise=0.002)
+    spec, runtime = (
+        SubjectSpec(model=dense, backend="ort", options=CompileOptions()),
+        new_runtime(noise=0.002, version=version),
+    )
     given = {"where": "table.json", "processes": runtime.processes, "machine": new_world(), "verify": False}
     known, unknown = (
         build_table(spec, each, plans=24, processes=runtime.processes, machine=new_world()) for each in (deep, space)
@@ -152,7 +163,7 @@ def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, 
         assert any(plan.counts.get("skip", 1) == 0 for plan in plans) == absent
 
 
-def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new_world):
+def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new_world, version):
     class Watched(new_runtime):
         def run(self, backend, model, options, feeds, **limits):
             assert np.array_equal(feeds["x"], images)
@@ -161,7 +172,7 @@ def test_plans_are_measured_with_the_inputs_given(dense, space, new_runtime, new
     images = np.random.default_rng(0).standard_normal((8, 3, 4, 4)).astype(np.float32)
     spec = SubjectSpec(model=dense, backend="ort", given=GivenInputs(arrays={"x": images}))
     one = SubjectSpec(model=dense, backend="ort")
-    runtime, watched = new_runtime(), Watched()
+    runtime, watched = new_runtime(version=version), Watched(version=version)
     of_one = build_table(one, space, plans=20, processes=runtime.processes, machine=new_world())
     of_eight = build_table(spec, space, plans=20, processes=watched.processes, machine=new_world())
     counts, given = {"a": 32, "b": 48}, {"where": "table.json", "processes": watched.processes}
