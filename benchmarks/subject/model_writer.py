@@ -16,6 +16,8 @@ EMBEDDED_LIMIT_BYTES = 1_900_000_000
 
 _SMALLEST_APART = 1024
 """Bytes of the smallest weight that goes to external data."""
+_ALIGNED = 4096
+"""Weights begin at a multiple of this: runtimes may compute with them where the file is mapped."""
 
 
 def write_model(proto: onnx.ModelProto, path: Path, *, apart: bool = False) -> bool:
@@ -42,8 +44,10 @@ def write_model(proto: onnx.ModelProto, path: Path, *, apart: bool = False) -> b
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)  # onnx would append to it
     if apart:
+        offset = 0
         for tensor in weights:
-            if len(tensor.raw_data) >= _SMALLEST_APART:
-                set_external_data(tensor, data.name)
+            if (length := len(tensor.raw_data)) >= _SMALLEST_APART:
+                set_external_data(tensor, data.name, offset=offset, length=length)
+                offset += -(-length // _ALIGNED) * _ALIGNED
     onnx.save_model(proto, path)
     return apart

@@ -170,13 +170,12 @@ def held_out(
     runs, sizes, block, off, dense_ns, n_near
         As in `fitted`.
     folds : sequence of int
-        Fold of each run, those of plans near the one sought left out: every fit has these.
+        Fold of each run but the last `n_near`, which every fit includes.
 
     Returns
     -------
     (list of dict, ndarray)
-        For each run that has a fold the times of its layers, as profiled, and of the whole call, in
-        nanoseconds.
+        For each run that has a fold the times of its layers, as profiled, and of the whole call, in nanoseconds.
     """
     staircases = _staircases(runs, sizes, block, off)
     fold_of = np.array([*folds, *[-1] * n_near])

@@ -13,9 +13,9 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 _RIDGE = 1e-12
-"""Added to the squares of unit columns: of columns that depend on each other, any choice predicts the same."""
+"""Added to the diagonal of the Gram matrix of unit columns, which may depend on each other."""
 _SLOPE = 1e-9
-"""Slope downhill, as a share of the steepest at 0, that is no rounding error."""
+"""Smallest slope, as a share of the steepest one at 0, that is not taken for a rounding error."""
 _FAR_OFF = 2.0
 """Multiple of the median residual beyond which a row is down-weighted."""
 
@@ -34,7 +34,8 @@ def robust_least_squares(
     weights : ndarray of shape (..., rows), dtype float64
         Weight of each row; 0 leaves it out.
     solve : callable
-        ``solve(matrix, target, start)`` returns the coefficients; `start`, if not None, are those of a similar problem.
+        ``solve(matrix, target, start)`` returns the coefficients; `start`, if given, are those
+        of the same problem with other weights.
 
     Returns
     -------

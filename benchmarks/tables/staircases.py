@@ -95,13 +95,14 @@ class Staircases:
         longest = np.where(weights > 0, self.measured_ns, 0.0).max(axis=-1, initial=0.0)
         least = np.maximum(self.measured_ns, np.maximum(1.0, 0.05 * longest)[..., None])
         matrix = self._columns / least[..., None]
+        n_fits, n_layers, n_plans, n_terms = matrix.shape
         coefficients = robust_least_squares(
-            matrix.reshape(-1, *matrix.shape[2:]),
-            (self.measured_ns / least).reshape(-1, weights.shape[-1]),
-            weights.reshape(-1, weights.shape[-1]),
+            matrix.reshape(n_fits * n_layers, n_plans, n_terms),
+            (self.measured_ns / least).reshape(n_fits * n_layers, n_plans),
+            weights.reshape(n_fits * n_layers, n_plans),
             non_negative_least_squares,
         )
-        return coefficients.reshape(*matrix.shape[:2], -1)
+        return coefficients.reshape(n_fits, n_layers, n_terms)
 
     def times_ns(self, coefficients: Floats) -> Floats:
         """Return the times of all layers in all plans.
@@ -115,7 +116,8 @@ class Staircases:
         -------
         ndarray of shape (fits, layers, plans), dtype float64
         """
-        times: Floats = (self._columns @ coefficients[..., None])[..., 0]
+        # Not `@`, which may round equal rows differently: equal plans have equal times.
+        times: Floats = (self._columns * coefficients[:, :, None]).sum(axis=-1)
         return times
 
     def terms(self, layer: int, coefficients: Floats) -> tuple[Term, ...]:

@@ -76,11 +76,14 @@ def test_equal_plans_are_held_out_together():
     runs = list(noisy_runs(0, block=16, layer_noise=0.05, plan_noise=0.05, grains=20 * (16,)))
     dense = replace(runs[0], counts=SPACE.complete({}))
     _, _, predicted = best_fit([dense, *runs[:9], dense, *runs[9:], dense], LAYERS)
-    assert (predicted[10], predicted[-1]) == pytest.approx((predicted[0], predicted[0]), rel=1e-9)
+    assert predicted[0] == predicted[10] == predicted[-1]
 
 
 def test_a_run_is_held_out_of_the_fit_that_predicts_it():
-    *runs, near = noisy_runs(0, block=16, layer_noise=0.05, plan_noise=0.05, grains=21 * (16,))
+    *runs, near = (
+        replace(run, share=run.share / 2)
+        for run in noisy_runs(0, block=16, layer_noise=0.05, plan_noise=0.05, grains=21 * (16,))
+    )
     folds = [index % 5 for index in range(20)]
     layers, whole = held_out([*runs, near], LAYERS, 16, 8, DENSE_NS, folds=folds, n_near=1)
     for fold in range(5):
@@ -88,7 +91,9 @@ def test_a_run_is_held_out_of_the_fit_that_predicts_it():
         fit = fitted([*rest, near], LAYERS, 16, 8, DENSE_NS, n_near=1)
         for index in range(fold, 20, 5):
             assert whole[index] == pytest.approx(fit.predict_ns(runs[index].counts), rel=1e-6)
-            assert sum(layers[index].values()) == pytest.approx(sum(runs[index].layers_ns.values()), rel=0.5)
+            for layer in fit.layers:  # as profiled, which takes twice as long
+                profiled = layers[index][layer.name]
+                assert 2 * layer.time_ns(runs[index].counts, 16) == pytest.approx(profiled, rel=0.1)
 
 
 def test_a_doubtful_block_is_told_from_the_smaller_one_in_the_second_round(

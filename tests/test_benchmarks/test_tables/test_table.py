@@ -248,7 +248,7 @@ def test_a_table_is_refined_around_a_plan(build, timing, new_runtime):
     assert [plan.counts for plan in refined.plans if not plan.near] == [plan.counts for plan in table.plans]
 
 
-def test_plans_with_weights_too_large_for_a_file_are_measured(timing, new_runtime, monkeypatch):
+def test_weights_of_plans_lie_beside_their_files(timing, new_runtime):
     bytes_apart = []
 
     class Watched(new_runtime):
@@ -258,7 +258,6 @@ def test_plans_with_weights_too_large_for_a_file_are_measured(timing, new_runtim
             bytes_apart.append(model.with_name(f"{model.name}.data").stat().st_size)
             return super().run(backend, model, options, feeds, **limits)
 
-    monkeypatch.setattr("benchmarks.subject.model_writer.EMBEDDED_LIMIT_BYTES", 10_000)
     with timing(Watched()) as timer:
         assert [timer({"a": a}).counts for a in (64, 32, 64)] == [{"a": a, "b": 96} for a in (64, 32, 64)]
     whole, narrow = bytes_apart[0], bytes_apart[2]
