@@ -10,7 +10,7 @@ import pytest
 from benchmarks.errors import SettingError
 from benchmarks.tables.best_fit import best_fit
 from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import Run
+from benchmarks.tables.fit import Run, held_out
 from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace, Size
 from benchmarks.tables.staircases import LayerSizes
 from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan, Steps, TableKey, Term
@@ -88,6 +88,20 @@ def test_a_plan_without_the_block_is_predicted():
     for wanted in ({"block": 0, "stream": 24}, {"stream": 24, "inside": 40}):
         counts = SPACE.complete(wanted)
         assert fit.predict_ns(counts) == pytest.approx(sum(layer_times(counts).values()), rel=0.02)
+
+
+def test_a_block_that_is_in_no_fitted_plan_is_predicted_without_time():
+    """Where the plans with it are all held out together."""
+    rng = random.Random(1)
+    plans = [
+        SPACE.complete({"block": index % 2, **draw(SPACE, LAYERS, rng, block=8, least=0.3, most=1.0)})
+        for index in range(24)
+    ]
+    runs = [Run(counts=plan, layers_ns=layer_times(plan), share=1.0, dense_ns=1e4) for plan in plans]
+    layers, _ = held_out(runs, LAYERS, 8, 8, 1e4, folds=[plan["block"] for plan in plans])
+    for plan, found in zip(plans, layers, strict=True):
+        assert found["first"] == found["second"] == 0
+        assert found["stem"] == pytest.approx(layer_times(plan)["stem"], rel=1e-3)
 
 
 def test_layers_that_take_no_time_make_no_table():

@@ -41,6 +41,13 @@ def test_columns_that_depend_on_each_other_are_no_obstacle(seed, n):
     assert (matrices @ x[..., None])[..., 0] == pytest.approx(targets, rel=1e-6)
 
 
+def test_with_nothing_to_fit_all_coefficients_are_0():
+    matrices = np.random.default_rng(0).random((2, 10, 4))
+    targets = np.zeros((2, 10))
+    assert not non_negative_least_squares(matrices, targets, np.ones((2, 4))).any()
+    assert not robust_least_squares(matrices, targets, np.zeros((2, 10)), non_negative_least_squares).any()
+
+
 def test_a_row_of_weight_0_and_an_outlier_hardly_count():
     matrix = np.stack([np.ones(12), np.arange(12.0)], axis=1)
     target = matrix @ [3.0, 2.0]
