@@ -60,15 +60,15 @@ class Target:
 
     def __post_init__(self) -> None:
         kinds = [*COSTS, "latency", "ratios"]
-        if self.speed_up is not None and (self.of != "latency" or not 1 < self.speed_up < inf):
-            raise TargetError(f"speed_up must be more than 1, and of latency; got {self.speed_up} of {self.of}")
+        if self.speed_up is not None:
+            if self.of != "latency" or not 1 < self.speed_up < inf:
+                raise TargetError(f"speed_up must be more than 1, and of latency; got {self.speed_up} of {self.of}")
+            object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
         if self.table is not None and not isinstance(self.table, LatencyModel):
             raise TargetError(
                 f"table is a LatencyModel, got {type(self.table).__name__}: convert a LatencyTable with "
                 "deploy.tables.latency_model.latency_model"
             )
-        if self.speed_up is not None:
-            object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
         if self.of == "latency" and self.table is None:
             raise TargetError(
                 "a target of latency needs a latency table (deploy table build); for another cost write of='flops'"

@@ -141,10 +141,8 @@ def test_a_network_without_a_block_is_predicted_by_a_table_that_knows_it(dense, 
     """The block also holds a group that goes only with it, which neither is drawn nor has a time."""
     block = BlockPlace(name="skip", groups=("gate",), nodes=(2,), replaced="c1", by="r0")
     deep = space.model_copy(update={"blocks": (block,)})
-    spec, runtime = (
-        SubjectSpec(model=dense, backend="ort", options=CompileOptions()),
-        new_runtime(noise=0.002, version=version),
-    )
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    runtime = new_runtime(noise=0.002, version=version)
     given = {"where": "table.json", "processes": runtime.processes, "machine": new_world(), "verify": False}
     known, unknown = (
         build_table(spec, each, plans=24, processes=runtime.processes, machine=new_world()) for each in (deep, space)

@@ -59,10 +59,8 @@ def test_a_row_of_weight_0_and_an_outlier_hardly_count():
         lambda a, b, start: np.linalg.lstsq(a, b, rcond=None)[0],
         lambda a, b, start: non_negative_least_squares(a[None], b[None], None if start is None else start[None])[0],
     ):
-        plain, robust = (
-            solve(matrix * weights[:, None], noisy * weights, None),
-            robust_least_squares(matrix, noisy, weights, solve),
-        )
+        plain = solve(matrix * weights[:, None], noisy * weights, None)
+        robust = robust_least_squares(matrix, noisy, weights, solve)
         rest = np.delete(np.arange(12), 4)
         assert robust == pytest.approx(robust_least_squares(matrix[rest], noisy[rest], weights[rest], solve), rel=1e-9)
         assert np.abs(robust - [3, 2]).sum() < 0.5 * np.abs(plain - [3, 2]).sum()
